@@ -1,0 +1,55 @@
+"""`Base` and `Provider`: the plug point for everything a base image may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nb2image.image.model import Image
+from nb2image.progress import Listener
+from nb2image.target.model import Target
+
+__all__ = ["Base", "Candidate", "Provider"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A base that a provider could deliver, known without having it.
+
+    ``name`` is what ``--base`` takes (``bookworm``), ``target`` its facts as its lock or document states them,
+    ``size`` its compressed size in bytes (for the choice among equals), ``origin`` one phrase on where it comes
+    from (``Debian 12, 63 packages of 2026-11-20``).
+    """
+
+    name: str
+    target: Target
+    size: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base that is here: the image, and its facts as read from the image itself.
+
+    ``reference`` is a fully qualified name for ``org.opencontainers.image.base.name``; ``notes`` are sentences a
+    user must see (a base resolved anew, so that its digest differs).
+    """
+
+    name: str
+    image: Image
+    target: Target
+    reference: str
+    notes: tuple[str, ...] = ()
+
+
+class Provider(Protocol):
+    """Offers candidates, and delivers one of them."""
+
+    def candidates(self) -> Sequence[Candidate]:
+        """What could be delivered, without any download."""
+        ...
+
+    def deliver(self, candidate: Candidate, listener: Listener) -> Base:
+        """The base itself. Raises `BaseError`, `IndexFailure` or `Unwritable`."""
+        ...

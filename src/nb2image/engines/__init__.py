@@ -1,0 +1,1 @@
+"""Docker and podman: load an image, run it."""

@@ -1,0 +1,301 @@
+"""Everything that can go wrong, as a tree; each leaf has an exit code and says what to do.
+
+::
+
+    Nb2ImageError
+    ├── NotebookError      10-19  the notebook or its lock cannot be used
+    ├── IndexFailure       20-29  a package index or a download
+    ├── TargetError        30-39  no base, no file for the base, unsatisfiable support packages
+    ├── WheelError         40-49  a wheel is damaged or hostile
+    ├── BaseError          50-59  a base image cannot be had
+    └── OutputError        60-69  the image cannot be written, loaded or run
+
+Exit codes 1 and 2 keep their usual meaning (unexpected failure, wrong usage of the command line).
+A leaf class exists per *kind* of failure that a caller or a test must tell apart; its module-level
+neighbours are written next to the code that raises them only by importing from here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AmbiguousNotebook",
+    "BadSignature",
+    "BadWheel",
+    "BaseError",
+    "BasePackagesGone",
+    "BrokenLock",
+    "BytecodeUnavailable",
+    "EmptyLock",
+    "EngineAbsent",
+    "EngineRefused",
+    "ForeignLanguage",
+    "HashMismatch",
+    "IndexAnswered",
+    "IndexFailure",
+    "IndexUnreachable",
+    "LockedTwice",
+    "Nb2ImageError",
+    "NoLock",
+    "NoMatchingBase",
+    "NoMatchingFiles",
+    "NotANotebook",
+    "NotAnImage",
+    "NotCached",
+    "NotebookError",
+    "OutputError",
+    "PackageGone",
+    "StaleLock",
+    "SupportConflict",
+    "TargetError",
+    "TooManyLayers",
+    "UnhashedPackage",
+    "UnsupportedSource",
+    "Unwritable",
+    "WheelError",
+]
+
+
+class Nb2ImageError(Exception):
+    """Base of all errors that a user may meet.
+
+    ``message`` is one sentence that says what is wrong and where; ``hint`` says what to do about it;
+    ``details`` are further lines (a table, the end of a log) shown between the two.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message
+
+
+# -- the notebook and its lock --------------------------------------------------------------------
+
+
+class NotebookError(Nb2ImageError):
+    """The notebook or its lock cannot be used."""
+
+    exit_code = 19
+
+
+class NotANotebook(NotebookError):
+    """The file is no notebook: missing, not JSON, not nbformat 4, not a percent script."""
+
+    exit_code = 10
+
+
+class ForeignLanguage(NotebookError):
+    """The notebook's kernel language is not Python."""
+
+    exit_code = 11
+
+
+class NoLock(NotebookError):
+    """Neither the notebook nor the files beside it lock any dependency."""
+
+    exit_code = 12
+
+
+class EmptyLock(NotebookError):
+    """There is a lock, and it lists no package."""
+
+    exit_code = 13
+
+
+class BrokenLock(NotebookError):
+    """There is a lock that cannot be read: broken JSON or TOML, wrong types, unknown version."""
+
+    exit_code = 14
+
+
+class UnhashedPackage(NotebookError):
+    """A locked package has no hash of sha256 or stronger."""
+
+    exit_code = 15
+
+
+class StaleLock(NotebookError):
+    """With ``--strict``: the lock was made for other requirements than the notebook states now."""
+
+    exit_code = 16
+
+
+class AmbiguousNotebook(NotebookError):
+    """A directory holds no notebook, or several and none was named."""
+
+    exit_code = 17
+
+
+class UnsupportedSource(NotebookError):
+    """A locked package comes from version control or a local folder, so no hash can hold it."""
+
+    exit_code = 18
+
+
+class LockedTwice(BrokenLock):
+    """Two entries of one package apply to the same target."""
+
+
+# -- package indexes --------------------------------------------------------------------------------
+
+
+class IndexFailure(Nb2ImageError):
+    """A package index or a download failed."""
+
+    exit_code = 29
+
+
+class IndexUnreachable(IndexFailure):
+    """No answer: name resolution, refused connection, time-out, TLS."""
+
+    exit_code = 20
+
+
+class IndexAnswered(IndexFailure):
+    """The index answered with an error status, or with something that is no index page."""
+
+    exit_code = 21
+
+
+class PackageGone(IndexFailure):
+    """No index knows the package, or none of its files has a locked hash."""
+
+    exit_code = 22
+
+
+class HashMismatch(IndexFailure):
+    """A download has another hash than the lock states."""
+
+    exit_code = 23
+
+
+class NotCached(IndexFailure):
+    """``--offline`` and something needed is not in the cache."""
+
+    exit_code = 24
+
+
+# -- matching ------------------------------------------------------------------------------------------
+
+
+class TargetError(Nb2ImageError):
+    """Nothing fits."""
+
+    exit_code = 39
+
+
+class NoMatchingFiles(TargetError):
+    """Locked packages have no file that the target can install; ``details`` is the table."""
+
+    exit_code = 30
+
+
+class NoMatchingBase(TargetError):
+    """No base image has the lock's Python or platform."""
+
+    exit_code = 31
+
+
+class SupportConflict(TargetError):
+    """A support package of the kernel cannot work with a locked version."""
+
+    exit_code = 32
+
+
+class BytecodeUnavailable(TargetError):
+    """Bytecode was asked for and no interpreter of the target's minor version can be started."""
+
+    exit_code = 33
+
+
+class TooManyLayers(TargetError):
+    """Base and own layers together exceed what engines mount."""
+
+    exit_code = 34
+
+
+# -- wheels ----------------------------------------------------------------------------------------------
+
+
+class WheelError(Nb2ImageError):
+    """A wheel cannot be installed."""
+
+    exit_code = 49
+
+
+class BadWheel(WheelError):
+    """A wheel breaks the zip or the wheel specification; names the wheel, the member and the rule."""
+
+    exit_code = 40
+
+    def __init__(self, wheel: str, member: str | None, rule: str) -> None:
+        place = f"{wheel}: {member!r}" if member is not None else wheel
+        super().__init__(
+            f"{place}: {rule}.",
+            hint="The wheel is damaged or hostile although its hash is the locked one; "
+            "report it to the package's maintainers and lock another version.",
+        )
+        self.wheel = wheel
+        self.member = member
+        self.rule = rule
+
+
+# -- bases -------------------------------------------------------------------------------------------------
+
+
+class BaseError(Nb2ImageError):
+    """A base image cannot be had."""
+
+    exit_code = 59
+
+
+class NotAnImage(BaseError):
+    """The path given as a base holds no OCI layout or archive, or one that is damaged."""
+
+    exit_code = 50
+
+
+class BasePackagesGone(BaseError):
+    """Locked packages of a base are on no mirror any more, and ``--strict`` forbids another base."""
+
+    exit_code = 51
+
+
+class BadSignature(BaseError):
+    """A distribution's release file is not signed by a key that is trusted."""
+
+    exit_code = 52
+
+
+# -- outputs -------------------------------------------------------------------------------------------------
+
+
+class OutputError(Nb2ImageError):
+    """The image cannot be written, loaded or run."""
+
+    exit_code = 69
+
+
+class Unwritable(OutputError):
+    """An output or the cache cannot be written: permissions, no space, a file where a folder must be."""
+
+    exit_code = 60
+
+
+class EngineAbsent(OutputError):
+    """No Docker or podman answers."""
+
+    exit_code = 61
+
+
+class EngineRefused(OutputError):
+    """The engine answered and refused."""
+
+    exit_code = 62

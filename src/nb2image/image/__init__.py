@@ -1,0 +1,1 @@
+"""An image as a value, and the outputs that write any of them."""

@@ -1,0 +1,1 @@
+"""Package indexes: what files there are, which one fits, and the bytes."""

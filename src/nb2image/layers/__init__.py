@@ -1,0 +1,1 @@
+"""Entries become layers: the one place that knows tar and gzip."""

@@ -1,0 +1,1 @@
+"""The one lock model that every format is turned into."""

@@ -1,0 +1,1 @@
+"""Notebooks as documents, and the locks that stand in or beside them."""

@@ -1,0 +1,27 @@
+"""Files that go into images, and where they stand there.
+
+The scripts beside this module run under the image's own Python (3.9 and later) with its standard library only.
+
+::
+
+    /opt/kernel     virtual environment that holds exactly the lock
+    /opt/runner     virtual environment of the runner: JupyterLab, or papermill for batch
+    /opt/support    packages that the kernel needs and the lock lacks, behind the locked ones on sys.path
+    /opt/nb2image   launchers, kernel specifications, configuration, the normalised pylock.toml, a seed of the work folder
+    /work           the notebook and the files that came along; the working directory
+    /output         where batch images write executed notebooks
+"""
+
+from __future__ import annotations
+
+__all__ = ["HOME", "KERNEL", "OUTPUT", "OWN", "RUNNER", "SUPPORT", "USER", "WORK"]
+
+KERNEL = "/opt/kernel"
+RUNNER = "/opt/runner"
+SUPPORT = "/opt/support"
+OWN = "/opt/nb2image"
+WORK = "/work"
+OUTPUT = "/output"
+HOME = "/home/notebook"
+USER = "1001:0"
+"""Numeric, in group 0, which owns what the image may write (OpenShift's arbitrary UIDs run with group 0)."""

@@ -1,0 +1,1 @@
+"""What a base can install and run, and which base fits a lock."""

@@ -1,0 +1,1 @@
+"""Wheels become entries; the zip is read as if somebody hostile had written it."""
