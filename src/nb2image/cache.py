@@ -76,11 +76,15 @@ class Writing:
 
     def commit(self, *, durable: bool = False) -> Path:
         """Give the file its final name and return that; ``durable`` waits until it is on the disk."""
+        return self.commit_as(self.digest, durable=durable)
+
+    def commit_as(self, digest: str, *, durable: bool = False) -> Path:
+        """The same for a writer that used ``stream`` itself and knows the digest of what it wrote."""
         self.stream.flush()
         if durable:
             os.fsync(self.stream.fileno())
         self.stream.close()
-        final = self._store.path(self._room, self.digest)
+        final = self._store.path(self._room, digest)
         final.parent.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o444)
         self.path.replace(final)
