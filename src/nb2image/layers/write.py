@@ -102,26 +102,33 @@ class _Gzip:
         self.packed_size += len(data)
 
     def plain(self, data: bytes) -> None:
-        """Bytes that are to be compressed here; small neighbours share a member."""
+        """Bytes that are to be compressed here; small neighbours share a member.
+
+        Members end where the *stream* says (every MiB), not where the caller's pieces do.
+        """
         self._pending.append(data)
         self._pending_size += len(data)
         if self._pending_size >= _PIECE:
-            self.flush()
+            joined = memoryview(b"".join(self._pending))
+            whole = self._pending_size - self._pending_size % _PIECE
+            for start in range(0, whole, _PIECE):
+                self._member(joined[start : start + _PIECE])
+            self._pending = [bytes(joined[whole:])]
+            self._pending_size -= whole
 
     def flush(self) -> None:
-        if not self._pending:
-            return
-        data = b"".join(self._pending)
-        self._pending.clear()
-        self._pending_size = 0
-        self.raw.update(data)
-        self.raw_size += len(data)
-        for start in range(0, len(data), _PIECE):
-            piece = data[start : start + _PIECE]
-            # A header alone hardly shrinks further at a higher level, and there is one for each file.
-            level = _LEVEL_SMALL if len(piece) <= 2048 else _LEVEL
-            packed = deflate.deflate_compress(piece, level)
-            self._put(b"%b%b%b" % (_MEMBER, packed, _trailer(zlib.crc32(piece), len(piece))))
+        if self._pending_size:
+            self._member(b"".join(self._pending))
+            self._pending.clear()
+            self._pending_size = 0
+
+    def _member(self, piece: bytes | memoryview) -> None:
+        self.raw.update(piece)
+        self.raw_size += len(piece)
+        # A header alone hardly shrinks further at a higher level, and there is one for each file.
+        level = _LEVEL_SMALL if len(piece) <= 2048 else _LEVEL
+        packed = deflate.deflate_compress(piece, level)
+        self._put(b"".join((_MEMBER, packed, _trailer(zlib.crc32(piece), len(piece)))))
 
     def ready(self, deflated: Iterable[bytes], raw: Iterable[bytes], crc32: int, size: int) -> None:
         """A deflate stream taken over unchanged, with the bytes that it stands for."""
