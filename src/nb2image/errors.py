@@ -52,6 +52,7 @@ __all__ = [
     "TooManyLayers",
     "UnhashedPackage",
     "UnsupportedSource",
+    "UnusableRepository",
     "Unwritable",
     "WheelError",
 ]
@@ -137,6 +138,11 @@ class UnsupportedSource(NotebookError):
     """A locked package comes from version control or a local folder, so no hash can hold it."""
 
     exit_code = 18
+
+
+class UnusableRepository(NotebookError):
+    """A file of a notebook repository cannot come along: a link that leads out of it, a name that is not UTF-8,
+    no permission to read; or an ignore file has a pattern that means nothing."""
 
 
 class LockedTwice(BrokenLock):
