@@ -1,0 +1,166 @@
+"""The files of a notebook repository that come along into the image."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from nb2image.errors import UnusableRepository
+from nb2image.progress import Listener, Note, Silent
+
+__all__ = ["RepositoryFile", "repository_files"]
+
+IGNORE_FILES = (".dockerignore", ".s2iignore")
+_NEVER = frozenset({".git", ".ipynb_checkpoints", "__pycache__"})
+
+_Excludes = Callable[[str], bool]
+
+
+class RepositoryFile(NamedTuple):
+    """One file of a repository.
+
+    ``path`` is relative to the root and ``/``-separated. ``link`` is the target of a symbolic link, relative and
+    inside the repository; None for a regular file.
+    """
+
+    path: str
+    file: Path
+    link: str | None
+    executable: bool
+
+
+def repository_files(root: Path, listener: Listener | None = None) -> Iterator[RepositoryFile]:
+    """Every file below ``root`` that comes along, sorted by path; directories are implied.
+
+    Left out: ``.git``, ``.ipynb_checkpoints``, ``__pycache__``, virtual environments (directories that hold
+    ``pyvenv.cfg``), and what ``.dockerignore`` or ``.s2iignore`` name. Sockets, devices and pipes are left out
+    with a `Note`. Raises `UnusableRepository`.
+    """
+    tell = listener if listener is not None else Silent()
+    excludes, prune = _ignore_rules(root)
+    found: list[RepositoryFile] = []
+    for path, entry in _walk(root, excludes, prune):
+        if excludes(path):
+            continue
+        _require_utf8(root, path)
+        file = Path(entry.path)
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            found.append(RepositoryFile(path, file, _inner_target(root, path, file), False))
+        elif stat.S_ISREG(mode):
+            found.append(RepositoryFile(path, file, None, bool(mode & 0o111)))
+        else:
+            tell(Note(f"{path} is neither a file nor a link and is left out."))
+    yield from sorted(found)
+
+
+def _walk(root: Path, excludes: _Excludes, prune: bool) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below ``root`` but directories, in no order."""
+    pending = [(root, "")]
+    while pending:
+        folder, prefix = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                listed = list(entries)
+        except OSError as error:
+            raise UnusableRepository(
+                f"{folder} cannot be listed: {error.strerror or error}.",
+                hint="Make it readable, or name it in .dockerignore.",
+            ) from error
+        for entry in listed:
+            path = prefix + entry.name
+            if entry.name in _NEVER:
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                yield path, entry
+            elif not (Path(entry.path, "pyvenv.cfg").is_file() or (prune and excludes(path))):
+                pending.append((Path(entry.path), path + "/"))
+
+
+def _inner_target(root: Path, path: str, link: Path) -> str:
+    """The target of a link in a form that still holds when the repository stands elsewhere."""
+    target = link.readlink()
+    top = Path(os.path.realpath(root))
+    # `_walk` follows no link, so none stands in the parent's path below the root.
+    parent = (top / path).parent
+    final = Path(os.path.realpath(parent / target))
+    if not final.is_relative_to(top):
+        raise UnusableRepository(
+            f"{path} is a symbolic link that leads out of {root}: {_shown(target)}.",
+            hint="Replace it by what it points to, or name it in .dockerignore.",
+        )
+    _require_utf8(root, str(target))
+    lexical = Path(os.path.normpath(Path(path).parent / target))
+    if target.is_absolute() or lexical.parts[:1] == ("..",):
+        return os.path.relpath(final, parent)
+    return str(target)
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _require_utf8(root: Path, path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UnusableRepository(
+            f"{root} holds a name that is not UTF-8: {os.fsencode(path)!r}.",
+            hint="Rename it, or move it out of the directory.",
+        ) from None
+
+
+def _ignore_rules(root: Path) -> tuple[_Excludes, bool]:
+    """What the ignore files exclude, and whether an excluded directory holds nothing that is wanted after all."""
+    rules = [_rules_of(root / name) for name in IGNORE_FILES if (root / name).is_file()]
+    if not rules:
+        return lambda _: False, True
+    return lambda path: any(excludes(path) for excludes, _ in rules), not any(has for _, has in rules)
+
+
+def _rules_of(file: Path) -> tuple[_Excludes, bool]:
+    """One ignore file as a predicate, and whether it has exceptions (``!``).
+
+    A pattern is Docker's own (`docker.utils.build.Pattern`). That a pattern holds for everything below what it
+    matches is decided here, as moby/patternmatcher does: the SDK tries only the parent with as many parts as the
+    pattern, and so lets ``**/data`` miss ``a/b/data/x``.
+    """
+    from docker.utils.build import Pattern
+
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnusableRepository(f"{file} cannot be read: {error}.", hint="Correct or remove it.") from error
+    patterns: list[Pattern] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        pattern = Pattern("!" + text[1:].strip() if text.startswith("!") else text)
+        try:
+            pattern.match("")
+        except re.error as error:
+            raise UnusableRepository(
+                f"{file}, line {number}: the pattern {text!r} means nothing: {error}.", hint="Correct the pattern."
+            ) from error
+        if pattern.dirs:
+            patterns.append(pattern)
+
+    def excludes(path: str) -> bool:
+        candidates = [path, *_parents(path)]
+        excluded = False
+        for pattern in patterns:
+            if pattern.exclusion == excluded and any(pattern.match(each) for each in candidates):
+                excluded = not pattern.exclusion
+        return excluded
+
+    return excludes, any(pattern.exclusion for pattern in patterns)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
