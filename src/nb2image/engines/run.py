@@ -1,0 +1,253 @@
+"""Run an image in an engine: a batch image until it ends, a Jupyter image until it is interrupted."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from nb2image.engines.client import Engine
+from nb2image.errors import EngineRefused, Unwritable
+from nb2image.runtime import OUTPUT
+
+__all__ = ["MODE_LABEL", "Mode", "Server", "image_mode", "run_batch", "serve"]
+
+MODE_LABEL = "io.nb2image.mode"
+"""Label of every image that nb2image builds: ``jupyter`` or ``batch``."""
+
+Mode = Literal["jupyter", "batch"]
+
+_PORT_IN_IMAGE = 8888
+_PORTS = range(8888, 8988)
+_GRACE_SECONDS = 30
+"""Between SIGTERM and SIGKILL: a batch run writes the partial notebook meanwhile."""
+_ANSWER_SECONDS = 180
+
+
+def image_mode(engine: Engine, reference: str) -> Mode:
+    """What the image does when it runs, from its label.
+
+    Raises `EngineRefused` when the engine lacks the image or another tool built it.
+    """
+    document = engine.inspect(reference)
+    if document is None:
+        raise EngineRefused(
+            f"{engine.title} has no image {reference}.",
+            hint="Load it first (nb2image build --load -t NAME NOTEBOOK), or give a notebook instead of an image.",
+        )
+    labels = (document.get("Config") or {}).get("Labels") or {}
+    mode = labels.get(MODE_LABEL)
+    if mode == "jupyter" or mode == "batch":
+        return "jupyter" if mode == "jupyter" else "batch"
+    raise EngineRefused(
+        f"The image {reference} was not built by nb2image: it has no label {MODE_LABEL}.",
+        hint=f"Run it with {engine.name} run {reference} instead.",
+    )
+
+
+def run_batch(
+    engine: Engine,
+    reference: str,
+    arguments: Sequence[str],
+    output: Path,
+    stdout: BinaryIO,
+    stderr: BinaryIO,
+) -> int:
+    """Run a batch image, its output streamed, ``output`` mounted where it writes; return its exit code.
+
+    On KeyboardInterrupt the container gets SIGTERM and the time to leave the partial notebook. Raises `EngineRefused`,
+    and `Unwritable` when ``output`` cannot be made.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unwritable(
+            f"The folder {output} for executed notebooks cannot be made: {error.strerror}.",
+            hint="Name another one with --output.",
+        ) from error
+    mounts = {output.absolute(): OUTPUT}
+    with _container(engine, reference, arguments, user=_user(engine), mounts=mounts) as container:
+        container.attach(stdout, stderr)
+        container.start()
+        try:
+            return container.wait()
+        except KeyboardInterrupt:
+            container.stop()
+            return container.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Jupyter image that runs and answers. ``wait`` blocks until it ends and returns its exit code."""
+
+    url: str
+    wait: Callable[[], int]
+
+
+@contextmanager
+def serve(
+    engine: Engine,
+    reference: str,
+    arguments: Sequence[str],
+    stdout: BinaryIO,
+    stderr: BinaryIO,
+) -> Iterator[Server]:
+    """Run a Jupyter image on a free port of this machine; on leaving, it is stopped and removed.
+
+    Entered once it answers over HTTP. Raises `EngineRefused` when it ends or stays silent instead.
+    """
+    token = secrets.token_urlsafe(24)
+    port = _free_port()
+    with _container(
+        engine, reference, arguments, environment={"JUPYTER_TOKEN": token}, ports={_PORT_IN_IMAGE: port}
+    ) as container:
+        container.attach(stdout, stderr)
+        container.start()
+        try:
+            _wait_for_answer(container, port)
+            yield Server(f"http://127.0.0.1:{port}/lab?token={token}", container.wait)
+        finally:
+            container.stop()
+
+
+def _user(engine: Engine) -> str:
+    """The user whose files in a mounted folder belong to whoever runs this; group 0 owns what images may write."""
+    if engine.rootless and engine.name == "docker":
+        return "0:0"
+    return f"{os.getuid()}:0"
+
+
+def _free_port() -> int:
+    for port in _PORTS:
+        with socket.socket() as probe:
+            # As servers do: otherwise a port counts as taken for a minute after its last connection.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise EngineRefused(
+        f"No port from {_PORTS.start} to {_PORTS.stop - 1} is free on 127.0.0.1.",
+        hint="Stop servers that are not needed any more.",
+    )
+
+
+@dataclass
+class _Container:
+    engine: Engine
+    reference: str
+    id: str
+    _readers: list[threading.Thread] = field(default_factory=list)
+
+    def attach(self, stdout: BinaryIO, stderr: BinaryIO) -> None:
+        """Copy the output from its first byte on: to be called before `start`."""
+        with self.engine.asked(f"the output of {self.reference}"):
+            stream = self.engine.api.attach(self.id, stdout=True, stderr=True, stream=True, demux=True)
+        reader = threading.Thread(target=self._copy, args=(stream, stdout, stderr), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+
+    def _copy(self, stream: Iterator[tuple[bytes | None, bytes | None]], stdout: BinaryIO, stderr: BinaryIO) -> None:
+        # Whatever breaks the connection also breaks `wait`, which reports it; a reader that has gone (`| head`) must
+        # not keep the container from ending.
+        with suppress(EngineRefused), self.engine.asked(f"the output of {self.reference}"):
+            for out, err in stream:
+                for data, sink in ((out, stdout), (err, stderr)):
+                    if data:
+                        with suppress(BrokenPipeError):
+                            sink.write(data)
+                            sink.flush()
+
+    def start(self) -> None:
+        with self.engine.asked(f"to run {self.reference}"):
+            self.engine.api.start(self.id)
+
+    def wait(self) -> int:
+        """Wait until it ends and its output has been copied; the exit code."""
+        with self.engine.asked(f"the end of {self.reference}"):
+            code = int(self.engine.api.wait(self.id, timeout=None)["StatusCode"])
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
+    @property
+    def running(self) -> bool:
+        with self.engine.asked(f"the state of {self.reference}"):
+            state: Mapping[str, Any] = self.engine.api.inspect_container(self.id)["State"]
+        return bool(state.get("Running"))
+
+    def stop(self) -> None:
+        with self.engine.asked(f"to stop {self.reference}"):
+            self.engine.api.stop(self.id, timeout=_GRACE_SECONDS)
+
+
+@contextmanager
+def _container(
+    engine: Engine,
+    reference: str,
+    arguments: Sequence[str],
+    *,
+    user: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    mounts: Mapping[Path, str] | None = None,
+    ports: Mapping[int, int] | None = None,
+) -> Iterator[_Container]:
+    """A container that is removed on leaving, whatever its state."""
+    import docker.errors
+
+    api = engine.api
+    with engine.asked(f"to run {reference}"):
+        host = api.create_host_config(
+            binds=[f"{source}:{target}:rw" for source, target in (mounts or {}).items()],
+            port_bindings={inner: ("127.0.0.1", outer) for inner, outer in (ports or {}).items()},
+            userns_mode="keep-id" if user and engine.rootless and engine.name == "podman" else None,
+        )
+        created = api.create_container(
+            reference,
+            command=list(arguments) or None,
+            user=user,
+            environment=dict(environment or {}),
+            ports=list(ports or ()),
+            host_config=host,
+        )
+    container = _Container(engine, reference, str(created["Id"]))
+    try:
+        yield container
+    finally:
+        with engine.asked(f"to remove the container of {reference}"):
+            with suppress(docker.errors.NotFound):
+                engine.api.remove_container(container.id, force=True, v=True)
+
+
+def _wait_for_answer(container: _Container, port: int) -> None:
+    limit = time.monotonic() + _ANSWER_SECONDS
+    while time.monotonic() < limit:
+        if not container.running:
+            code = container.wait()
+            raise EngineRefused(
+                f"{container.reference} ended with exit code {code} before it answered.",
+                hint="What it printed says why.",
+            )
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/api")
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise EngineRefused(
+        f"{container.reference} does not answer on port {port} after {_ANSWER_SECONDS} seconds.",
+        hint="What it printed may say why.",
+    )
