@@ -1,0 +1,402 @@
+"""Asking indexes: one pooled client, retries, and errors that name the host and the reason.
+
+::
+
+    IndexClient ── project(index, name) ──▶ the files of a project, None where the index does not know it
+                └─ stream(url) ──▶ a response to read, for downloads and pages alike
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import mimetypes
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
+
+from packaging.utils import canonicalize_name
+
+from nb2image import __version__
+from nb2image.errors import IndexAnswered, IndexFailure, IndexUnreachable
+from nb2image.index.credentials import Credentials, bare, expand, origin, redact
+from nb2image.index.pages import ACCEPT, IndexFile, NoIndexPage, read_page
+from nb2image.index.settings import Network, configured_urls, network
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["IndexClient", "Interrupted", "Retry", "file_path", "is_missing", "refuse"]
+
+_R = TypeVar("_R")
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST_WAIT = 30.0
+_LARGEST_PAGE = 256 << 20
+
+
+class Interrupted(Exception):
+    """The work was called off from another thread."""
+
+
+def file_path(url: str) -> Path | None:
+    """The path that a ``file:`` URL names (RFC 8089), None for any other URL."""
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def is_missing(status: int) -> bool:
+    """Whether a status says that there is no such page."""
+    return status in {404, 410}
+
+
+def refuse(url: str, status: int, reason: str = "") -> NoReturn:
+    """Raise `IndexAnswered` for an error status."""
+    hint = "Try again later, or name another index with --index-url."
+    if status in {401, 403, 407}:
+        hint = "It may want credentials: put them into netrc, keyring, pip's or uv's configuration, or the URL."
+    phrase = f"{status} {reason}".strip()
+    raise IndexAnswered(f"{_host(url)} answered {phrase} for {redact(url)}.", hint=hint)
+
+
+def _host(url: str) -> str:
+    return urlsplit(bare(url)).netloc or redact(url)
+
+
+class IndexClient:
+    """An HTTP client for indexes; every method may be called by several threads at once.
+
+    ``retries`` is how often a request is repeated after a failure that may pass: no connection, time-out, reset,
+    408, 425, 429 and most of 5xx. ``timeout`` in seconds for connecting and for each read; None: pip's. ``http2``
+    suits many small pages; downloads want one connection each. ``sleep`` is there for tests.
+    """
+
+    def __init__(
+        self,
+        indexes: Iterable[str] = (),
+        *,
+        retries: int = 5,
+        timeout: float | None = None,
+        http2: bool = True,
+        connections: int = 16,
+        sleep: Callable[[float], object] | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self.retries = retries
+        self._indexes = tuple(indexes)
+        self._timeout = timeout
+        self._http2 = http2
+        self._connections = connections
+        self._stopped = threading.Event()
+        self._sleep = sleep or self._stopped.wait
+        self._network = network
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._credentials: Credentials | None = None
+        self._dead: dict[tuple[str, str, int], IndexUnreachable] = {}
+        self._open: set[httpx.Response] = set()
+
+    def __enter__(self) -> IndexClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def stop(self) -> None:
+        """Make every running request end soon, with `Interrupted`."""
+        import socket
+
+        self._stopped.set()
+        with self._lock:
+            responses = list(self._open)
+        for response in responses:
+            connection = response.extensions["network_stream"].get_extra_info("socket")
+            if isinstance(connection, socket.socket):
+                # shutdown, unlike close, wakes a thread that waits in recv; the plain socket's method leaves the
+                # TLS state of the other thread alone.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    # -- project pages ----------------------------------------------------------------------------
+
+    def project(self, index: str, name: str) -> tuple[IndexFile, ...] | None:
+        """The files that ``index`` (a URL, which may hold ``${VAR}`` and credentials) offers for a project; None
+        when it does not know the project (404).
+
+        Raises `IndexUnreachable` and `IndexAnswered`.
+        """
+        url = urljoin(expand(index).rstrip("/") + "/", f"{canonicalize_name(name)}/")
+        return self.page(url)
+
+    def page(self, url: str) -> tuple[IndexFile, ...] | None:
+        """The files of one index page."""
+        if (path := file_path(url)) is not None:
+            return self._local_page(path, url)
+        return self.retrying(url, lambda: self._remote_page(url))
+
+    def _local_page(self, path: Path, url: str) -> tuple[IndexFile, ...] | None:
+        file = path / "index.html" if path.is_dir() else path
+        try:
+            data = file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise IndexUnreachable(
+                f"The index page {file} cannot be read: {error.strerror}.", hint="Check its permissions."
+            ) from error
+        return self._read(data, mimetypes.guess_type(file.name)[0] or "", url, file.as_uri())
+
+    def _remote_page(self, url: str) -> tuple[IndexFile, ...] | None:
+        with self.stream(url, {"Accept": ACCEPT}) as response:
+            if is_missing(response.status_code):
+                return None
+            if response.status_code != 200:
+                refuse(url, response.status_code, response.reason_phrase)
+            pieces, size = [], 0
+            for piece in response.iter_bytes():
+                pieces.append(piece)
+                size += len(piece)
+                if size > _LARGEST_PAGE:
+                    raise self._no_page(url, f"more than {_LARGEST_PAGE >> 20} MiB")
+            return self._read(b"".join(pieces), response.headers.get("Content-Type", ""), url, str(response.url))
+
+    def _read(self, data: bytes, content_type: str, asked: str, url: str) -> tuple[IndexFile, ...]:
+        try:
+            files = read_page(data, content_type, url)
+        except NoIndexPage as error:
+            raise self._no_page(asked, str(error)) from error
+        return tuple(file._replace(url=self._logins().learn(file.url)) for file in files)
+
+    def _no_page(self, url: str, what: str) -> IndexAnswered:
+        return IndexAnswered(
+            f"{redact(url)} is no index page: it answered with {what}.",
+            hint="Give the URL of a simple index (PEP 503), which often ends in /simple.",
+        )
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def retrying(self, url: str, attempt: Callable[[], _R]) -> _R:
+        """Call ``attempt``, which talks to ``url``, until it works or the retries are used up."""
+        for number in range(self.retries + 1):
+            try:
+                return attempt()
+            except Retry as retry:
+                if number == self.retries:
+                    self.give_up(url, retry)
+                self.wait(number, retry)
+        raise AssertionError("unreachable")
+
+    def wait(self, number: int, retry: Retry) -> None:
+        """Sleep before attempt ``number + 1``: exponentially longer, with jitter, or as the server asks."""
+        if self._stopped.is_set():
+            raise Interrupted
+        if retry.after is not None:
+            self._sleep(min(retry.after, _LONGEST_WAIT))
+        else:
+            self._sleep(min(8.0, 0.25 * 2**number) * random.uniform(0.5, 1.0))
+        if self._stopped.is_set():
+            raise Interrupted
+
+    def give_up(self, url: str, retry: Retry) -> NoReturn:
+        """Raise the error of the last attempt."""
+        if retry.status is not None:
+            refuse(url, retry.status, retry.reason)
+        error = IndexUnreachable(
+            f"{_host(url)} cannot be reached: {retry.reason}.",
+            hint="Check the network and the URL, name another index with --index-url, or build with --offline.",
+        )
+        if retry.unconnected:
+            # Eighty packages must not each wait for the same dead host.
+            with self._lock:
+                self._dead[origin(url)] = error
+        raise error from retry
+
+    @contextlib.contextmanager
+    def stream(self, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """One attempt at a GET of an HTTP URL; redirects are followed, credentials found.
+
+        Raises `Retry` (also while the body is read), `IndexFailure`, or `Interrupted`. Any status that will not
+        pass by itself is the caller's to judge.
+        """
+        import httpx
+
+        if dead := self._dead.get(origin(url)):
+            raise dead
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise IndexAnswered(
+                f"{redact(url)} is no URL that can be fetched.", hint="Indexes are reached by https, http or file URLs."
+            )
+        response: httpx.Response | None = None
+        try:
+            response = self._send(url, headers)
+            with self._lock:
+                self._open.add(response)
+            if self._stopped.is_set():
+                raise Interrupted
+            if response.status_code in _AGAIN:
+                raise Retry(response.reason_phrase, response.status_code, _retry_after(response))
+            yield response
+        except httpx.TooManyRedirects as error:
+            raise IndexAnswered(
+                f"{_host(url)} redirects {redact(url)} in a circle.", hint="Name another index with --index-url."
+            ) from error
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            if self._stopped.is_set():
+                raise Interrupted from error
+            raise self._as_failure(url, error) from error
+        finally:
+            if response is not None:
+                with self._lock:
+                    self._open.discard(response)
+                response.close()
+
+    def _as_failure(self, url: str, error: Exception) -> Exception:
+        import httpx
+
+        if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
+            return IndexAnswered(
+                f"{redact(url)} leads to no URL that can be fetched.", hint="Name another index with --index-url."
+            )
+        if isinstance(error, httpx.DecodingError):
+            return Retry("its answer is damaged (content encoding)")
+        certificate = _certificate_error(error)
+        if certificate is not None:
+            return IndexUnreachable(
+                f"{_host(url)} cannot be reached: its certificate is not trusted ({certificate}).",
+                hint="Set pip's `cert` (PIP_CERT) to the file of your authorities, or `trusted-host` to accept it.",
+            )
+        reason = _reason(error)
+        unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+        return Retry(reason, unconnected=unconnected)
+
+    def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
+        client, logins = self._http(), self._logins()
+        login = logins.login(url)
+        plain = bare(url)
+
+        def get(authorization: Mapping[str, str]) -> httpx.Response:
+            request = client.build_request("GET", plain, headers={**headers, **authorization})
+            return client.send(request, stream=True, follow_redirects=True)
+
+        response = get({"Authorization": login.header} if login else {})
+        if response.status_code == 401 and (second := logins.login_after_refusal(url)) and second != login:
+            response.close()
+            response = get({"Authorization": second.header})
+        return response
+
+    # -- made when first needed: an offline or warm build makes none of them ----------------------------
+
+    def _logins(self) -> Credentials:
+        with self._lock:
+            if self._credentials is None:
+                self._credentials = Credentials((*self._indexes, *configured_urls()))
+            return self._credentials
+
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                how = self._network or network()
+                http2 = self._http2 and find_spec("h2") is not None
+                limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+                trusting = httpx.HTTPTransport(verify=_trusting(), http2=http2, limits=limits)
+                self._client = httpx.Client(
+                    http2=http2,
+                    verify=_verifying(how),
+                    timeout=httpx.Timeout(self._timeout or how.timeout, pool=None),
+                    limits=limits,
+                    mounts={f"https://{host}": trusting for host in how.trusted_hosts},
+                    headers={"User-Agent": f"nb2image/{__version__}"},
+                )
+            return self._client
+
+
+class Retry(Exception):
+    """A failure that may pass. ``status`` where there was an answer; ``after`` seconds that it asks to wait;
+    ``unconnected`` where the host was not even reached."""
+
+    def __init__(
+        self, reason: str, status: int | None = None, after: float | None = None, *, unconnected: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.after = after
+        self.unconnected = unconnected
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """RFC 9110, 10.2.3: seconds or a date."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _certificate_error(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _reason(error: Exception) -> str:
+    import httpx
+
+    if isinstance(error, httpx.ConnectTimeout):
+        return "connecting took too long"
+    if isinstance(error, httpx.TimeoutException):
+        return "it stopped sending"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror[0].lower() + cause.strerror[1:]
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "it closed the connection in mid-answer"
+    return f"the connection broke ({type(error).__name__})"
+
+
+def _verifying(how: Network) -> ssl.SSLContext:
+    """The machine's authorities, as pip trusts them, and certifi's for machines whose OpenSSL knows none."""
+    import certifi
+
+    try:
+        context = ssl.create_default_context(cafile=how.cert if how.cert and Path(how.cert).is_file() else None)
+        if how.cert and Path(how.cert).is_dir():
+            context.load_verify_locations(capath=how.cert)
+        elif how.cert and not Path(how.cert).exists():
+            raise FileNotFoundError
+        elif not how.cert:
+            context.load_verify_locations(certifi.where())
+        if how.client_cert:
+            context.load_cert_chain(how.client_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise IndexFailure(
+            f"pip's certificates cannot be loaded ({how.cert or 'cert'}, {how.client_cert or 'no client-cert'}).",
+            hint="Correct `cert` and `client-cert` in pip's configuration, or PIP_CERT and PIP_CLIENT_CERT.",
+        ) from error
+    return context
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,65 @@
+"""Waiting for many answers at once, and stopping at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+__all__ = ["in_parallel"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_PATIENCE = 2.0
+"""Seconds that the end waits for threads which were told to stop."""
+
+
+def in_parallel(
+    work: Callable[[_T], _R], items: Sequence[_T], *, workers: int, stop: Callable[[], None]
+) -> Iterator[tuple[_T, _R]]:
+    """Do ``work`` on every item in threads; yield (item, result) as they come.
+
+    The first exception of any thread is raised here. Whatever ends the iteration early (an exception,
+    `KeyboardInterrupt`, a caller that breaks off) drops the items not begun and calls ``stop``, which must make the
+    running ``work`` return or raise soon. The threads are daemons: one that is stuck in a connection attempt
+    holds up neither this nor the end of the process.
+    """
+    waiting: queue.SimpleQueue[_T] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[_T, _R] | BaseException] = queue.SimpleQueue()
+    ended = threading.Event()
+    for item in items:
+        waiting.put(item)
+
+    def loop() -> None:
+        while not ended.is_set():
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results.put((item, work(item)))
+            except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+                results.put(error)
+                return
+
+    threads = [threading.Thread(target=loop, daemon=True) for _ in range(min(workers, len(items)))]
+    done = False
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in items:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+        done = True
+    finally:
+        ended.set()
+        if not done:
+            stop()
+        deadline = time.monotonic() + _PATIENCE
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
