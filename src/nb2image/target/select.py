@@ -89,7 +89,7 @@ def _parsed(filename: str) -> tuple[BuildTag, frozenset[Tag]] | None:
 
 def _applies(marker: Marker | None, target: Target) -> bool:
     environment = cast("dict[str, str]", target.environment)
-    return marker is None or marker.evaluate(dict(environment), context="lock_file")
+    return marker is None or marker.evaluate({**environment, "extra": ""}, context="lock_file")
 
 
 def applicable(lock: Lock, target: Target) -> tuple[list[Package], list[str]]:

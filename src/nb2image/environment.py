@@ -1,0 +1,309 @@
+"""Wheels → the layers of one environment: the joint between what knows wheels and what knows layers.
+
+Nothing runs. Each group of wheels is written by a worker process as soon as its last wheel is there, and found again
+by its key afterwards; a second record remembers what the whole environment came to, so that an unchanged lock costs
+a few small reads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from packaging.utils import NormalizedName
+from packaging.version import Version
+
+from nb2image.cache import Store, digest_of_key
+from nb2image.errors import NotCached
+from nb2image.layers.cached import CachedLayer, store_layer
+from nb2image.layers.entry import Entry, HardLink, Link
+from nb2image.layers.grouping import Item, group
+from nb2image.layers.write import WRITER, WrittenLayer
+from nb2image.progress import Finished, Listener, Started
+from nb2image.wheels.archive import WheelArchive
+from nb2image.wheels.install import INSTALLER, Scheme, install
+
+__all__ = ["Conflict", "Environment", "EnvironmentLayers", "Wheel", "workers"]
+
+_SERIAL = 8 << 20
+"""Bytes of wheels below which starting worker processes costs more than they save."""
+
+
+class Wheel(NamedTuple):
+    """A wheel that belongs to an environment; ``digest`` as ``sha256:<hex>``, ``size`` in bytes."""
+
+    name: NormalizedName
+    version: str
+    filename: str
+    digest: str
+    size: int
+
+
+class Conflict(NamedTuple):
+    """A path that two wheels bring with different bytes, and whose file stays."""
+
+    path: str
+    winner: str
+    loser: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The wheels of one layer. ``dropped``: paths that another wheel of the environment wins, by wheel name."""
+
+    wheels: tuple[Wheel, ...]
+    dropped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def comment(self) -> str:
+        return " ".join(f"{wheel.name}=={wheel.version}" for wheel in self.wheels)
+
+
+class _Path(NamedTuple):
+    path: str
+    wheel: str
+    crc32: int
+    size: int
+
+
+@dataclass(frozen=True)
+class EnvironmentLayers:
+    """``groups`` and ``layers`` correspond, bottom first."""
+
+    groups: tuple[Group, ...]
+    layers: tuple[CachedLayer, ...]
+    conflicts: tuple[Conflict, ...]
+    cached: bool
+
+
+def workers() -> int:
+    """Processes to use: the processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@contextmanager
+def pool(size: int) -> Iterator[Executor]:
+    """Worker processes that start clean: a fork would copy locks that download threads hold."""
+    method = "forkserver" if sys.platform == "linux" else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["nb2image.environment"])
+    executor = ProcessPoolExecutor(size, mp_context=context)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def installed(
+    group: Group, scheme: Scheme, path_of: Callable[[Wheel], Path], stack: ExitStack
+) -> Iterator[tuple[Wheel, Entry]]:
+    """What each wheel of a group brings, in order of names; contents can be read until ``stack`` closes."""
+    for wheel in sorted(group.wheels):
+        archive = stack.enter_context(WheelArchive(path_of(wheel), wheel.filename))
+        for entry in install(archive, scheme, name=wheel.name, version=Version(wheel.version)):
+            yield wheel, entry
+
+
+def kept(group: Group, entries: Iterable[tuple[Wheel, Entry]]) -> Iterator[Entry]:
+    """The entries that stay: of two with one path the first, as for ``pip install --no-deps``, which installs
+    the last name first."""
+    dropped = set(group.dropped)
+    seen: set[str] = set()
+    for wheel, entry in entries:
+        if entry.path not in seen and (wheel.name, entry.path) not in dropped:
+            seen.add(entry.path)
+            yield entry
+
+
+def _crc32(entry: Entry) -> tuple[int, int]:
+    content = entry.content
+    if content is None or isinstance(content, (Link, HardLink)):
+        text = repr(content).encode()
+        return zlib.crc32(text), len(text)
+    return content.crc32, content.size
+
+
+def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> tuple[WrittenLayer, list[_Path]]:
+    """In a worker: write the layer of a group into the store, and list what each wheel brings."""
+    found: list[_Path] = []
+
+    def noted(entries: Iterable[tuple[Wheel, Entry]]) -> Iterator[tuple[Wheel, Entry]]:
+        for wheel, entry in entries:
+            found.append(_Path(entry.path, wheel.name, *_crc32(entry)))
+            yield wheel, entry
+
+    with ExitStack() as stack:
+        entries = noted(installed(group, scheme, lambda wheel: paths[wheel.filename], stack))
+        written = store_layer(Store(root), kept(group, entries))
+    return written, found
+
+
+class Environment:
+    """One environment of an image: its wheels below ``scheme.prefix``, in at most ``limit`` layers."""
+
+    def __init__(self, store: Store, scheme: Scheme, wheels: Sequence[Wheel], limit: int) -> None:
+        self.store = store
+        self.scheme = scheme
+        self.wheels = tuple(sorted(wheels))
+        self.limit = limit
+
+    @cached_property
+    def _key(self) -> str:
+        rows = [[wheel.name, wheel.version, wheel.digest] for wheel in self.wheels]
+        return digest_of_key("environment", *self._writers, self.limit, rows)
+
+    @property
+    def _writers(self) -> tuple[str, ...]:
+        return (WRITER, INSTALLER, self.scheme.prefix, self.scheme.minor)
+
+    def _group_key(self, group: Group) -> str:
+        rows = [[wheel.name, wheel.version, wheel.digest] for wheel in group.wheels]
+        return digest_of_key("wheels", *self._writers, rows, group.dropped)
+
+    def _plan(self) -> list[Group]:
+        by_name = {str(wheel.name): wheel for wheel in self.wheels}
+        items = [Item(str(wheel.name), wheel.size) for wheel in self.wheels]
+        return [Group(tuple(by_name[name] for name in names)) for names in group(items, self.limit)]
+
+    def cached(self) -> EnvironmentLayers | None:
+        """The layers, when all of them are in the store; needs no wheel."""
+        record = self.store.get_record("environment", self._key)
+        if record is None:
+            return None
+        by_name = {str(wheel.name): wheel for wheel in self.wheels}
+        groups = [
+            Group(tuple(by_name[name] for name in row["names"]), tuple((n, p) for n, p in row["dropped"]))
+            for row in record["groups"]
+        ]
+        layers = [self._known(group) for group in groups]
+        if any(layer is None for layer in layers):
+            return None
+        conflicts = tuple(Conflict(*row) for row in record["conflicts"])
+        return EnvironmentLayers(tuple(groups), cast("tuple[CachedLayer, ...]", tuple(layers)), conflicts, True)
+
+    def _known(self, group: Group) -> CachedLayer | None:
+        record = self.store.get_record("layer", self._group_key(group))
+        if record is None:
+            return None
+        written = WrittenLayer(**record)
+        if self.store.find("layers", written.digest, written.size) is None:
+            return None
+        return self._layer(group, written)
+
+    def _layer(self, group: Group, written: WrittenLayer) -> CachedLayer:
+        return CachedLayer(self.store, written, group.comment, lambda: self._entries_again(group))
+
+    def _entries_again(self, group: Group) -> Iterator[Entry]:
+        with ExitStack() as stack:
+            yield from kept(group, installed(group, self.scheme, self._stored, stack))
+
+    def _stored(self, wheel: Wheel) -> Path:
+        path = self.store.find("wheels", wheel.digest, wheel.size)
+        if path is None:
+            raise NotCached(
+                f"{wheel.filename} is not in the cache any more, and a layer has to be written from it again.",
+                hint="Build again, so that it is downloaded.",
+            )
+        return path
+
+    def build(
+        self, arrivals: Iterable[tuple[str, Path]], listener: Listener, processes: int | None = None
+    ) -> EnvironmentLayers:
+        """The layers, written from wheels as they arrive: ``(file name, path)`` in any order.
+
+        Raises `BadWheel` for a wheel that breaks a rule, `Unwritable` when the store is full.
+        """
+        groups = self._plan()
+        listener(Started("layer", self.scheme.prefix, len(groups)))
+        results = self._write_all(groups, arrivals, listener, processes or workers())
+        groups, conflicts = self._resolve(groups, results)
+        changed = [group for group in groups if group.dropped]
+        if changed:
+            paths = {wheel.filename: self._stored(wheel) for group in changed for wheel in group.wheels}
+            results.update(self._write_all(changed, paths.items(), listener, 1))
+        layers = tuple(self._layer(group, results[self._group_key(group)][0]) for group in groups)
+        record = {
+            "groups": [{"names": [w.name for w in g.wheels], "dropped": g.dropped} for g in groups],
+            "conflicts": conflicts,
+        }
+        self.store.put_record("environment", self._key, record)
+        listener(Finished("layer", self.scheme.prefix))
+        return EnvironmentLayers(tuple(groups), layers, tuple(conflicts), False)
+
+    def _write_all(
+        self, groups: Sequence[Group], arrivals: Iterable[tuple[str, Path]], listener: Listener, processes: int
+    ) -> dict[str, tuple[WrittenLayer, list[_Path]]]:
+        """Layer and paths of each group by its key, from the store or written by workers."""
+        results: dict[str, tuple[WrittenLayer, list[_Path]]] = {}
+        waiting: dict[str, tuple[Group, set[str]]] = {}
+        for each in groups:
+            key = self._group_key(each)
+            known, listed = self._known(each), self.store.get_record("paths", key)
+            if known is not None and listed is not None:
+                results[key] = (known.written, [_Path(*row) for row in listed])
+                listener(Finished("layer", each.comment, cached=True))
+            else:
+                waiting[key] = (each, {wheel.filename for wheel in each.wheels})
+
+        def done(key: str, written: WrittenLayer, listed: list[_Path]) -> None:
+            self.store.put_record("paths", key, listed)
+            self.store.put_record("layer", key, written._asdict())
+            results[key] = (written, listed)
+            listener(Finished("layer", waiting[key][0].comment))
+
+        paths: dict[str, Path] = {}
+        size = sum(wheel.size for each, _ in waiting.values() for wheel in each.wheels)
+        with ExitStack() as stack:
+            parallel = processes > 1 and size > _SERIAL
+            executor = stack.enter_context(pool(min(processes, len(waiting)))) if parallel else None
+            running: dict[Future[tuple[WrittenLayer, list[_Path]]], str] = {}
+            missing = {key: set(files) for key, (_, files) in waiting.items()}
+            for filename, path in arrivals:
+                paths[filename] = path
+                for key in [k for k, files in missing.items() if filename in files]:
+                    missing[key].discard(filename)
+                    if missing[key]:
+                        continue
+                    del missing[key]
+                    each = waiting[key][0]
+                    own = {wheel.filename: paths[wheel.filename] for wheel in each.wheels}
+                    if executor is None:
+                        done(key, *_write(self.store.root, each, self.scheme, own))
+                    else:
+                        running[executor.submit(_write, self.store.root, each, self.scheme, own)] = key
+            while running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done(running.pop(future), *future.result())
+        return results
+
+    def _resolve(
+        self, groups: Sequence[Group], results: dict[str, tuple[WrittenLayer, list[_Path]]]
+    ) -> tuple[list[Group], list[Conflict]]:
+        """Find paths that several wheels bring with different bytes, and let the first name win each."""
+        first: dict[str, _Path] = {}
+        conflicts: list[Conflict] = []
+        losers: set[tuple[str, str]] = set()
+        listed = sorted(
+            (path for each in groups for path in results[self._group_key(each)][1]), key=lambda path: path.wheel
+        )
+        for path in listed:
+            known = first.setdefault(path.path, path)
+            if known is not path and (known.crc32, known.size) != (path.crc32, path.size):
+                conflicts.append(Conflict(path.path, known.wheel, path.wheel))
+                losers.add((path.wheel, path.path))
+        resolved = []
+        for each in groups:
+            names = {wheel.name for wheel in each.wheels}
+            resolved.append(Group(each.wheels, tuple(sorted(loser for loser in losers if loser[0] in names))))
+        return resolved, conflicts
