@@ -15,6 +15,7 @@ from itertools import takewhile
 
 from nb2image.engines.client import Engine, refusal
 from nb2image.errors import EngineRefused
+from nb2image.image.archive import archive_stream
 from nb2image.image.model import Image
 from nb2image.image.names import parse_name
 from nb2image.progress import Advanced, Finished, Listener, Started
@@ -92,18 +93,13 @@ def _likely_relatives(engine: Engine, image: Image) -> list[str]:
 
 def _send(engine: Engine, image: Image, tag: str, present: Collection[str], listener: Listener) -> tuple[int, int]:
     """Send an archive without the layers in ``present``; return how many layers and bytes were sent."""
-    from nb2image.image.archive import stream_archive
-
-    left_out = {layer.descriptor.digest for layer in image.layers if layer.diff_id in present}
-    kept = {layer.descriptor.digest: layer.descriptor.size for layer in image.layers}
-    for digest in left_out:
-        kept.pop(digest, None)
+    kept = {x.descriptor.digest: x.descriptor.size for x in image.layers if x.diff_id not in present}
     listener(Started("load", engine.title, sum(kept.values()), "bytes"))
     sent = 0
 
     def counted() -> Iterator[bytes]:
         nonlocal sent
-        for chunk in stream_archive(image, [tag], skip=left_out):
+        for chunk in archive_stream(image, [tag], present):
             sent += len(chunk)
             yield chunk
             listener(Advanced("load", engine.title, len(chunk)))

@@ -223,9 +223,8 @@ def _container(
     try:
         yield container
     finally:
-        with engine.asked(f"to remove the container of {reference}"):
-            with suppress(docker.errors.NotFound):
-                engine.api.remove_container(container.id, force=True, v=True)
+        with engine.asked(f"to remove the container of {reference}"), suppress(docker.errors.NotFound):
+            engine.api.remove_container(container.id, force=True, v=True)
 
 
 def _wait_for_answer(container: _Container, port: int) -> None:

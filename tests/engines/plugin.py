@@ -1,0 +1,72 @@
+"""Fixtures of real engines, for every folder of tests that runs images (``pytest_plugins`` of tests/conftest.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import pytest
+
+from tests.engines import daemons
+from tests.engines.daemons import Daemon, Unavailable
+
+T = TypeVar("T")
+
+
+def available_value(make: Callable[[], T]) -> T:
+    """What ``make`` returns; where it is unavailable, as `available`."""
+    try:
+        return make()
+    except Unavailable as error:
+        if os.environ.get("NB2IMAGE_CI") == "1":
+            pytest.fail(f"needed in CI: {error}")
+        pytest.skip(str(error))
+
+
+@contextlib.contextmanager
+def available(context: AbstractContextManager[T]) -> Iterator[T]:
+    """Enter ``context``; where it is unavailable, skip with the reason, or fail when ``NB2IMAGE_CI`` is 1."""
+    with contextlib.ExitStack() as stack:
+        yield available_value(lambda: stack.enter_context(context))
+
+
+@pytest.fixture(scope="session")
+def docker_daemon() -> Iterator[Daemon]:
+    """Docker Engine, private to this session."""
+    with available(daemons.dockerd()) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def podman_daemon() -> Iterator[Daemon]:
+    """podman with storage of its own, private to this session."""
+    with available(daemons.podman()) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session", params=["docker", "podman"])
+def engine_daemon(request: pytest.FixtureRequest) -> Daemon:
+    """Each engine in turn."""
+    found = request.getfixturevalue(f"{request.param}_daemon")
+    assert isinstance(found, Daemon)
+    return found
+
+
+@pytest.fixture
+def engine(engine_daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    """Each engine in turn; for the test's duration it is the one that nb2image finds."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in engine_daemon.environment.items():
+        monkeypatch.setenv(name, value)
+    return engine_daemon
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[str]:
+    """A registry on loopback, as ``127.0.0.1:PORT``."""
+    with available(daemons.registry()) as address:
+        yield address
