@@ -14,13 +14,11 @@ import warnings
 def compiled(path: str, source: bytes) -> bytes:
     """The .pyc of one source, or nothing when this Python cannot compile it, as for ``pip install``."""
     try:
-        code = compile(source, path, "exec", dont_inherit=True)
+        code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
     except (SyntaxError, ValueError, UnicodeError, RecursionError, MemoryError, OverflowError):
         return b""
     # PEP 552: magic number, flags 0b01 (hash-based, unchecked), SipHash of the source, marshalled code.
-    return b"".join(
-        (importlib.util.MAGIC_NUMBER, b"\x01\0\0\0", importlib.util.source_hash(source), marshal.dumps(code))
-    )
+    return b"".join((importlib.util.MAGIC_NUMBER, b"\x01\0\0\0", importlib.util.source_hash(source), code))
 
 
 def main() -> None:

@@ -1,0 +1,169 @@
+"""The layers of an image that hold no packages, and the image's own documents."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from packaging.pylock import Package, PackageWheel, Pylock
+
+from nb2image import __version__
+from nb2image.bases.model import Base
+from nb2image.cache import Store, digest_of_key
+from nb2image.image.model import Image, Layer
+from nb2image.layers.cached import CachedLayer, cached_layer
+from nb2image.layers.entry import BytesContent, Entry, Link
+from nb2image.layers.tar import MTIME
+from nb2image.layers.write import WRITER
+from nb2image.lock.model import new_pylock
+from nb2image.plan import Plan
+from nb2image.progress import Listener
+from nb2image.runtime import OWN
+
+__all__ = ["image", "lock_layer", "normalised_lock", "notebook_layer", "runtime_layer"]
+
+
+def _layer(store: Store, comment: str, entries: Sequence[Entry]) -> CachedLayer:
+    """A layer of entries that are at hand: its key is what they hold."""
+    rows: list[Any] = []
+    for entry in entries:
+        content = entry.content
+        if content is None or isinstance(content, tuple):
+            rows.append([*entry[:2], type(content).__name__, content])
+        else:
+            rows.append([*entry[:2], "file", content.size, _sha256(content.chunks())])
+    return cached_layer(store, digest_of_key("entries", WRITER, rows), comment, lambda: entries)
+
+
+def _sha256(chunks: Iterable[bytes]) -> str:
+    import hashlib
+
+    value = hashlib.sha256()
+    for chunk in chunks:
+        value.update(chunk)
+    return value.hexdigest()
+
+
+def runtime_layer(plan: Plan, store: Store) -> CachedLayer:
+    """Launchers, configuration and the empty shells of both environments: the same for all notebooks of one mode."""
+    from nb2image.runtime.entries import runtime_entries
+
+    entries = runtime_entries(plan.request.mode, plan.target, with_support=bool(plan.support))
+    return _layer(store, f"nb2image {__version__} runtime, {plan.request.mode}", entries)
+
+
+def normalised_lock(plan: Plan) -> bytes:
+    """``pylock.toml`` (PEP 751) of exactly what the kernel's environment holds; names no URL, so that mirrors and
+    credentials leave no trace in an image."""
+    import tomli_w
+
+    packages = [
+        Package(
+            name=chosen.package.name,
+            version=chosen.package.version,
+            requires_python=chosen.package.requires_python,
+            wheels=[
+                PackageWheel(
+                    name=chosen.wheel.filename,
+                    path=chosen.wheel.filename,
+                    hashes=dict(sorted(chosen.wheel.hashes.items())),
+                )
+            ],
+        )
+        for chosen in plan.kernel
+    ]
+    document: Pylock = new_pylock(packages)
+    return tomli_w.dumps(dict(document.to_dict())).encode()
+
+
+def lock_layer(plan: Plan, store: Store) -> CachedLayer:
+    """The normalised lock, and the kernel specification under the notebook's own kernel name."""
+    from nb2image.runtime.entries import kernel_entries
+
+    entries = [
+        Entry(f"{OWN[1:]}/pylock.toml", 0o644, BytesContent(normalised_lock(plan))),
+        *kernel_entries(
+            plan.target,
+            kernel_name=plan.notebook.kernel_name,
+            display_name=plan.notebook.display_name,
+            locked_ipykernel=plan.locked_ipykernel,
+        ),
+    ]
+    return _layer(store, f"lock of {plan.notebook.document_name}: {len(plan.kernel)} packages", entries)
+
+
+def _files(plan: Plan, listener: Listener) -> Iterator[tuple[str, bytes | Path | Link, bool]]:
+    notebook = plan.notebook
+    if notebook.root is None:
+        if notebook.script is not None:
+            yield notebook.name, notebook.script, False
+        yield notebook.document_name, notebook.raw, False
+        return
+    from nb2image.notebook.repository import repository_files
+
+    for file in repository_files(notebook.root, listener):
+        if file.path != notebook.document_name:
+            yield file.path, Link(file.link) if file.link is not None else file.file, file.executable
+    yield notebook.document_name, notebook.raw, False
+
+
+def notebook_layer(plan: Plan, store: Store, listener: Listener) -> CachedLayer:
+    """The notebook and what comes along: the layer that changes most, so the last."""
+    from nb2image.runtime.entries import work_entries
+
+    return _layer(store, f"notebook {plan.notebook.document_name}", work_entries(_files(plan, listener)))
+
+
+def _created(plan: Plan) -> str:
+    moment = datetime.fromtimestamp(MTIME if plan.request.epoch is None else plan.request.epoch, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _revision(folder: Path) -> str | None:
+    """The commit of the notebook's repository, with ``-dirty`` when the folder has changes; None outside git."""
+    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
+    """The base with ``layers`` on top, and everything that the documents say about it."""
+    from nb2image.runtime.entries import execution
+
+    request = plan.request
+    members = execution(request.mode, plan.notebook.document_name)
+    standard = {
+        "org.opencontainers.image.title": plan.notebook.title,
+        "org.opencontainers.image.base.name": base.reference,
+        "org.opencontainers.image.base.digest": base.image.digest,
+        "org.opencontainers.image.created": _created(plan),
+    }
+    revision = _revision(plan.notebook.root or plan.notebook.file.parent)
+    if revision:
+        standard["org.opencontainers.image.revision"] = revision
+    own = {
+        "io.nb2image.version": __version__,
+        "io.nb2image.mode": request.mode,
+        "io.nb2image.notebook": plan.notebook.document_name,
+        "io.nb2image.lock.digest": plan.lock.digest,
+        "io.nb2image.lock.source": plan.lock.source,
+        "io.nb2image.python": str(base.target.python),
+    }
+    environment = members.pop("Env")
+    config = (
+        base.image.config.with_execution(**members)
+        .with_env({**environment, **request.env})
+        .with_labels({**standard, **own, **request.labels})
+        .with_created(_created(plan))
+    )
+    return base.image.with_layers(layers).with_config(config).annotated({**standard, **own})

@@ -1,0 +1,160 @@
+"""The pipeline: a plan's wheels become layers on its base, and those an image. Nothing but the order of things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nb2image.bases.model import Base
+from nb2image.cache import Store
+from nb2image.environment import Conflict, Environment, EnvironmentLayers
+from nb2image.errors import NoMatchingBase, TooManyLayers
+from nb2image.image.model import Image, Layer
+from nb2image.index.download import download_each
+from nb2image.plan import Plan, Request, make_plan
+from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
+from nb2image.runtime import KERNEL, RUNNER, SUPPORT
+from nb2image.target.select import Chosen
+from nb2image.wheels.install import Scheme
+
+__all__ = ["Built", "build"]
+
+_ENGINES_MOUNT = 100
+"""Layers of an image at most: Docker's classic store takes 125 and podman 4.3 mounts 127; some room remains for
+those who build on top."""
+_OWN_LAYERS = 4
+"""Layers that hold no wheels: runtime, bytecode of the base, what the lock came to, the notebook."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished image and how it came about. ``seconds`` is wall time by stage."""
+
+    plan: Plan
+    base: Base
+    image: Image
+    conflicts: tuple[Conflict, ...]
+    seconds: Mapping[str, float] = field(compare=False)
+
+
+class _Clock:
+    """Passes events on and adds up the seconds of each stage."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, event: Event, /) -> None:
+        if isinstance(event, Finished) and event.seconds:
+            self.seconds[event.task] = self.seconds.get(event.task, 0.0) + event.seconds
+        self._listener(event)
+
+
+def build(request: Request, store: Store, listener: Listener) -> Built:
+    """Build the image that ``request`` describes. Raises any `Nb2ImageError`; writes nothing but the store."""
+    from nb2image import assemble
+
+    clock = _Clock(listener)
+    plan = make_plan(request, store, clock)
+    with stage(clock, "base", plan.match.candidate.name):
+        base = plan.provider.deliver(plan.match.candidate, clock)
+    _check_base(plan, base, clock)
+    limits = _limits(len(base.image.layers))
+    with stage(clock, "environments"):
+        environments = {
+            prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock)
+            for prefix, chosen in ((RUNNER, plan.runner), (SUPPORT, plan.support), (KERNEL, plan.kernel))
+        }
+    layers: list[Layer] = [assemble.runtime_layer(plan, store)]
+    layers += [layer for each in environments.values() for layer in each.layers]
+    if request.with_bytecode:
+        with stage(clock, "bytecode"):
+            from nb2image.bytecode import bytecode_layers
+
+            compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in environments.items()]
+            layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock)
+    with stage(clock, "assemble", plan.notebook.name):
+        layers.append(assemble.lock_layer(plan, store))
+        layers.append(assemble.notebook_layer(plan, store, clock))
+        image = assemble.image(plan, base, layers)
+    conflicts = environments[KERNEL].conflicts
+    for path, winner, loser in conflicts:
+        clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
+    return Built(plan, base, image, conflicts, clock.seconds)
+
+
+def _check_base(plan: Plan, base: Base, listener: Listener) -> None:
+    expected = plan.target
+    for note in base.notes:
+        listener(Note(note))
+    if (base.target.minor, base.target.glibc, base.target.platform) != (
+        expected.minor,
+        expected.glibc,
+        expected.platform,
+    ):
+        raise NoMatchingBase(
+            f"The base {base.name} turned out to be {base.target}, and {expected} was announced.",
+            hint="Its lock is out of step; run `nb2image bases update`.",
+        )
+
+
+def _limits(base_layers: int) -> dict[str, int]:
+    """How many layers each environment may have, so that engines mount the whole."""
+    room = _ENGINES_MOUNT - base_layers - _OWN_LAYERS
+    if room < 6:
+        raise TooManyLayers(
+            f"The base has {base_layers} layers, and engines mount about {_ENGINES_MOUNT} in all.",
+            hint="Flatten the base, for example with `podman build --squash-all`.",
+        )
+    # A third for bytecode whether it is asked for or not, so that both modes cut the wheels alike.
+    wheels = room - room // 3
+    return {
+        RUNNER: max(1, wheels // 6),
+        SUPPORT: max(1, wheels // 12),
+        KERNEL: max(1, wheels - wheels // 6 - wheels // 12),
+        "bytecode": room // 3,
+    }
+
+
+def _locked_file(chosen: Chosen) -> LockedFile:
+    package, wheel = chosen
+    hashes = frozenset(f"{name}:{value}" for name, value in wheel.hashes.items() if name in STRONG_HASHES)
+    return LockedFile(package.name, str(package.version), wheel.filename, wheel.url, wheel.size, hashes, wheel.path)
+
+
+def _wheel(chosen: Chosen, path: Path | None, store: Store) -> Wheel | None:
+    """The wheel with its sha256 and size; None when only its bytes could tell them and are not here yet."""
+    package, wheel = chosen
+    digest = f"sha256:{wheel.hashes['sha256']}" if "sha256" in wheel.hashes else None
+    if path is None and digest is not None:
+        path = store.find("wheels", digest, wheel.size)
+    if path is not None:
+        return Wheel(package.name, str(package.version), wheel.filename, f"sha256:{path.name}", path.stat().st_size)
+    if digest is None or wheel.size is None:
+        return None
+    return Wheel(package.name, str(package.version), wheel.filename, digest, wheel.size)
+
+
+def _environment(
+    plan: Plan, chosen: Sequence[Chosen], prefix: str, limit: int, store: Store, listener: Listener
+) -> EnvironmentLayers:
+    """The layers of one environment: from the store, or written while its wheels arrive."""
+    if not chosen:
+        return EnvironmentLayers((), (), (), True)
+    scheme = Scheme(prefix, plan.target.minor)
+    known = [_wheel(each, None, store) for each in chosen]
+    wheels = [wheel for wheel in known if wheel is not None]
+    if len(wheels) == len(chosen):
+        cached = Environment(store, scheme, wheels, limit).cached()
+        if cached is not None:
+            listener(Finished("layer", prefix, cached=True))
+            return cached
+    files = [_locked_file(each) for each in chosen]
+    arrivals: Iterable[tuple[LockedFile, Path]] = download_each(files, plan.request.settings, store, listener)
+    if len(wheels) < len(chosen):
+        # An index told no sizes: which wheels share a layer shows only when all of them are here.
+        paths = {file.filename: path for file, path in arrivals}
+        wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
+        arrivals = [(file, paths[file.filename]) for file in files]
+    environment = Environment(store, scheme, wheels, limit)
+    return environment.build(((file.filename, path) for file, path in arrivals), listener)

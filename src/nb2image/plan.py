@@ -1,0 +1,163 @@
+"""What would be built, and why: everything that is decided before a package is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nb2image.bases.model import Candidate, Provider
+from nb2image.cache import Store
+from nb2image.errors import NoMatchingBase, StaleLock
+from nb2image.index.settings import IndexSettings
+from nb2image.lock.model import Lock
+from nb2image.notebook.document import Notebook
+from nb2image.progress import Listener, Note, Warned, stage
+from nb2image.target.match import Match, Wishes, match, no_files
+from nb2image.target.model import Platform, Target
+from nb2image.target.select import Chosen, select
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
+
+__all__ = ["Mode", "Plan", "Request", "make_plan"]
+
+Mode = Literal["jupyter", "batch"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; every field has the default of the command line.
+
+    ``base`` is ``auto``, a candidate's name, or the path of an OCI layout or archive. ``bytecode`` None: on for
+    batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
+    """
+
+    source: Path
+    notebook: str | None = None
+    mode: Mode = "jupyter"
+    base: str = "auto"
+    python: str | None = None
+    platform: Platform = field(default_factory=Platform)
+    settings: IndexSettings = field(default_factory=IndexSettings)
+    bytecode: bool | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+    epoch: int | None = None
+
+    @property
+    def with_bytecode(self) -> bool:
+        return self.mode == "batch" if self.bytecode is None else self.bytecode
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a build does, decided. ``kernel``, ``runner`` and ``support`` are the wheels of each."""
+
+    request: Request
+    notebook: Notebook
+    lock: Lock
+    match: Match
+    provider: Provider = field(repr=False)
+    kernel: tuple[Chosen, ...]
+    runner: tuple[Chosen, ...]
+    support: tuple[Chosen, ...]
+
+    @property
+    def target(self) -> Target:
+        return self.match.candidate.target
+
+    @property
+    def locked_ipykernel(self) -> bool:
+        return any(chosen.package.name == "ipykernel" for chosen in self.kernel)
+
+
+def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
+    """Read the notebook and its lock, ask the indexes what files there are, and choose a base.
+
+    Downloads metadata only. Raises `NotebookError`, `IndexFailure`, `TargetError` or `BaseError`.
+    """
+    from nb2image.notebook.document import read_notebook
+    from nb2image.notebook.locks import read_lock
+
+    with stage(listener, "read", str(request.source)):
+        notebook = read_notebook(request.source, notebook=request.notebook)
+        lock = read_lock(notebook)
+        _check_freshness(lock, request, listener)
+        provider, candidates = _candidates(request, store)
+    with stage(listener, "match", notebook.name):
+        complete = _completed(lock, request, store, listener)
+        wishes = Wishes(None if request.base == "auto" or len(candidates) == 1 else request.base, request.python)
+        found = match(complete, candidates, wishes)
+        target = found.candidate.target
+        kernel = found.selection.chosen
+        runner = _own(request.mode, target, request, store, listener)
+        support = _support(kernel, target, request, store, listener)
+    for text in (*lock.notes, f"{found.candidate.name}: {'; '.join(found.reasons)}"):
+        listener(Note(text))
+    return Plan(request, notebook, complete, found, provider, kernel, runner, support)
+
+
+def _check_freshness(lock: Lock, request: Request, listener: Listener) -> None:
+    if lock.freshness.fresh is not False:
+        return
+    text = f"{lock.source} is stale: {lock.freshness.difference}"
+    hint = "Lock the notebook again to bring both together."
+    if request.strict:
+        raise StaleLock(text, hint=hint)
+    listener(Warned(text, hint))
+
+
+def _candidates(request: Request, store: Store) -> tuple[Provider, Sequence[Candidate]]:
+    from nb2image.bases.debian.provider import DebianProvider
+
+    debian = DebianProvider(store, platform=request.platform, strict=request.strict, offline=request.settings.offline)
+    provider: Provider = debian
+    candidates = debian.candidates()
+    if request.base != "auto" and request.base not in {candidate.name for candidate in candidates}:
+        from nb2image.bases.layout import LayoutProvider
+
+        provider = LayoutProvider(Path(request.base), request.platform, store)
+        candidates = provider.candidates()
+    if not candidates:
+        raise NoMatchingBase(
+            f"There is no base image for {request.platform}.",
+            hint="Give one as an OCI layout or archive: --base PATH.",
+        )
+    return provider, candidates
+
+
+def _completed(lock: Lock, request: Request, store: Store, listener: Listener) -> Lock:
+    from nb2image.index.complete import complete
+
+    return complete(lock, request.settings, store, listener)
+
+
+def _own(name: str, target: Target, request: Request, store: Store, listener: Listener) -> tuple[Chosen, ...]:
+    """The wheels of one of the project's own locks, for the target."""
+    from nb2image.images import runner_lock
+
+    lock = _completed(runner_lock(name, target.minor), request, store, listener)
+    selection = select(lock, target)
+    if not selection.complete:
+        raise no_files(lock, target, selection)
+    return selection.chosen
+
+
+def _support(
+    kernel: Sequence[Chosen], target: Target, request: Request, store: Store, listener: Listener
+) -> tuple[Chosen, ...]:
+    """Packages that start a kernel where the lock brings no ipykernel: those of the support lock it lacks."""
+    from nb2image.images import support_requirements
+    from nb2image.runtime.support import check_support
+
+    locked: dict[NormalizedName, Version | None] = {chosen.package.name: chosen.package.version for chosen in kernel}
+    if "ipykernel" in locked:
+        return ()
+    versions = {name: version for name, version in locked.items() if version is not None}
+    names = set(check_support(versions, support_requirements(target.minor), target.environment))
+    chosen = _own("support", target, request, store, listener)
+    return tuple(each for each in chosen if each.package.name in names)
