@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store
-from nb2image.environment import Conflict, Environment, EnvironmentLayers
+from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel
 from nb2image.errors import NoMatchingBase, TooManyLayers
 from nb2image.image.model import Image, Layer
-from nb2image.index.download import download_each
+from nb2image.index.download import LockedFile, download_each
+from nb2image.lock.model import STRONG_HASHES
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
