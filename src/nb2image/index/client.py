@@ -121,7 +121,8 @@ class IndexClient:
         with self._lock:
             responses = list(self._open)
         for response in responses:
-            connection = response.extensions["network_stream"].get_extra_info("socket")
+            stream = response.extensions.get("network_stream")
+            connection = stream.get_extra_info("socket") if stream else None
             if isinstance(connection, socket.socket):
                 # shutdown, unlike close, wakes a thread that waits in recv; the plain socket's method leaves the
                 # TLS state of the other thread alone.
@@ -169,7 +170,9 @@ class IndexClient:
                 size += len(piece)
                 if size > _LARGEST_PAGE:
                     raise self._no_page(url, f"more than {_LARGEST_PAGE >> 20} MiB")
-            return self._read(b"".join(pieces), response.headers.get("Content-Type", ""), url, str(response.url))
+            files = self._read(b"".join(pieces), response.headers.get("Content-Type", ""), url, str(response.url))
+            # A page from elsewhere has no say over files of this machine.
+            return tuple(file for file in files if file_path(file.url) is None)
 
     def _read(self, data: bytes, content_type: str, asked: str, url: str) -> tuple[IndexFile, ...]:
         try:
@@ -290,9 +293,11 @@ class IndexClient:
             return client.send(request, stream=True, follow_redirects=True)
 
         response = get({"Authorization": login.header} if login else {})
-        if response.status_code == 401 and (second := logins.login_after_refusal(url)) and second != login:
-            response.close()
-            response = get({"Authorization": second.header})
+        if response.status_code == 401 and origin(str(response.url)) == origin(plain):
+            second = logins.login_after_refusal(url)
+            if second is not None and second != login:
+                response.close()
+                response = get({"Authorization": second.header})
         return response
 
     # -- made when first needed: an offline or warm build makes none of them ----------------------------
@@ -311,13 +316,16 @@ class IndexClient:
                 how = self._network or network()
                 http2 = self._http2 and find_spec("h2") is not None
                 limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
-                trusting = httpx.HTTPTransport(verify=_trusting(), http2=http2, limits=limits)
+                mounts: dict[str, httpx.BaseTransport | None] = {}
+                if how.trusted_hosts:
+                    trusting = httpx.HTTPTransport(verify=_trusting(), http2=http2, limits=limits)
+                    mounts.update((f"https://{host}", trusting) for host in how.trusted_hosts)
                 self._client = httpx.Client(
                     http2=http2,
                     verify=_verifying(how),
                     timeout=httpx.Timeout(self._timeout or how.timeout, pool=None),
                     limits=limits,
-                    mounts={f"https://{host}": trusting for host in how.trusted_hosts},
+                    mounts=mounts,
                     headers={"User-Agent": f"nb2image/{__version__}"},
                 )
             return self._client

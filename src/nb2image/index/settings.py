@@ -38,6 +38,10 @@ class IndexSettings:
     find_links: tuple[str, ...] = ()
     offline: bool = False
 
+    def named(self) -> tuple[str, ...]:
+        """Every URL that the user gave, which may hold credentials."""
+        return tuple(url for url in (*(self.indexes or ()), *self.extra, *self.find_links) if url != DEFAULT)
+
     def indexes_for(self, lock_indexes: Iterable[str]) -> tuple[str, ...]:
         """The indexes to ask, in order, for a lock that names these."""
         chosen = tuple(lock_indexes) if self.indexes is None else self.indexes

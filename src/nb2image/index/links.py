@@ -1,0 +1,130 @@
+"""``--find-links``: files in folders and on flat HTML pages, offered before any index is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    NormalizedName,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import Version
+
+from nb2image.cache import Store, digest_of_key
+from nb2image.errors import IndexFailure
+from nb2image.index.client import IndexClient, file_path
+from nb2image.index.credentials import expand, redact
+from nb2image.index.pages import IndexFile
+from nb2image.progress import Listener, Note, Warned
+
+__all__ = ["LinkedFile", "Links", "project_and_version", "sha256_of"]
+
+
+class LinkedFile(NamedTuple):
+    """A file of ``--find-links`` that the lock allows; ``path`` where it lies on this machine, else None."""
+
+    file: IndexFile
+    path: Path | None
+
+
+def project_and_version(filename: str) -> tuple[NormalizedName, Version] | None:
+    """What the name of a wheel or source distribution says; None for any other file."""
+    try:
+        if filename.endswith(".whl"):
+            name, version, _, _ = parse_wheel_filename(filename)
+            return name, version
+        return parse_sdist_filename(filename)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return None
+
+
+def sha256_of(path: Path, store: Store) -> str:
+    """Hex digest of a file, remembered by path, size and time of change. Raises `OSError`."""
+    status = path.stat()
+    key = digest_of_key(str(path.absolute()), status.st_size, status.st_mtime_ns)
+    if isinstance(known := store.get_record("linked", key), str):
+        return known
+    value = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            value.update(piece)
+    store.put_record("linked", key, value.hexdigest())
+    return value.hexdigest()
+
+
+class Links:
+    """The files of some places, read once when first asked; thread-safe.
+
+    ``client`` None: pages of other machines are passed over (``--offline``).
+    """
+
+    def __init__(self, places: Iterable[str], store: Store, listener: Listener, client: IndexClient | None) -> None:
+        self._places = tuple(places)
+        self._store = store
+        self._listener = listener
+        self._client = client
+        self._lock = threading.Lock()
+        self._found: dict[tuple[NormalizedName, Version], list[LinkedFile]] | None = None
+
+    def files(self, name: NormalizedName, version: Version, hashes: frozenset[str]) -> list[LinkedFile]:
+        """The files of a release whose hash is among ``hashes`` (``algorithm:hex``); others get a note."""
+        with self._lock:
+            if self._found is None:
+                self._found = self._read()
+        kept = []
+        for linked in self._found.get((name, version), ()):
+            checked = self._hashed(linked)
+            if any(f"{algorithm}:{value}" in hashes for algorithm, value in checked.file.hashes.items()):
+                kept.append(checked)
+            elif checked.file.hashes:
+                place = checked.path or redact(checked.file.url)
+                self._listener(Note(f"{place} is not used: the lock states another hash for {name} {version}."))
+        return kept
+
+    def _hashed(self, linked: LinkedFile) -> LinkedFile:
+        if linked.path is None:
+            return linked
+        try:
+            size = linked.path.stat().st_size
+            hashes = {"sha256": sha256_of(linked.path, self._store)}
+        except OSError as error:
+            self._listener(Warned(f"{linked.path} cannot be read: {error.strerror}."))
+            return linked._replace(file=linked.file._replace(hashes={}))
+        return linked._replace(file=linked.file._replace(hashes=hashes, size=size))
+
+    def _read(self) -> dict[tuple[NormalizedName, Version], list[LinkedFile]]:
+        found: dict[tuple[NormalizedName, Version], list[LinkedFile]] = {}
+        for place in self._places:
+            for linked in self._read_place(place):
+                if release := project_and_version(linked.file.filename):
+                    found.setdefault(release, []).append(linked)
+        return found
+
+    def _read_place(self, place: str) -> list[LinkedFile]:
+        url = expand(place)
+        remote = "://" in url and not url.startswith("file:")
+        path = None if remote else file_path(url) or Path(url).expanduser().absolute()
+        try:
+            if path is not None and path.is_dir():
+                files = sorted(file for file in path.iterdir() if file.is_file())
+                return [LinkedFile(IndexFile(f.name, f.as_uri(), {}), f) for f in files]
+            if path is not None and project_and_version(path.name) and path.is_file():
+                return [LinkedFile(IndexFile(path.name, path.as_uri(), {}), path)]
+            if path is None and self._client is None:
+                return []
+            client = self._client or IndexClient()
+            page = client.page(path.as_uri() if path is not None else url)
+        except (OSError, IndexFailure) as error:
+            self._listener(Warned(f"--find-links {redact(place)} cannot be read: {error}"))
+            return []
+        if page is None:
+            self._listener(Warned(f"--find-links {redact(place)} is not there."))
+            return []
+        return [LinkedFile(file, file_path(file.url)) for file in page]
