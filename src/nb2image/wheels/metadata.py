@@ -1,0 +1,113 @@
+"""METADATA and WHEEL of a wheel: what it is called, what it needs, and whether this version can install it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from functools import cached_property
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from nb2image.errors import BadWheel
+from nb2image.wheels.archive import WheelArchive
+
+__all__ = ["WheelMetadata", "check_wheel_version", "dist_info_of", "read_metadata", "text_of"]
+
+_SUPPORTED_MAJOR = 1
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+
+
+@dataclass(frozen=True)
+class WheelMetadata:
+    """The fields of METADATA that decide something (core metadata specification).
+
+    Requirements are parsed when asked for, which most callers never do; that may raise `BadWheel`.
+    """
+
+    wheel: str
+    name: NormalizedName
+    version: Version
+    raw_requires_dist: tuple[str, ...]
+    raw_requires_python: str | None
+
+    @cached_property
+    def requires_dist(self) -> tuple[Requirement, ...]:
+        try:
+            return tuple(Requirement(text) for text in self.raw_requires_dist)
+        except InvalidRequirement as error:
+            raise BadWheel(self.wheel, "METADATA", f"a Requires-Dist is invalid ({_first_line(error)})") from None
+
+    @cached_property
+    def requires_python(self) -> SpecifierSet:
+        """Empty when the wheel states none."""
+        try:
+            return SpecifierSet(self.raw_requires_python or "")
+        except InvalidSpecifier as error:
+            raise BadWheel(self.wheel, "METADATA", f"Requires-Python is invalid ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def dist_info_of(archive: WheelArchive) -> str:
+    """The name of the one ``.dist-info`` folder. Raises `BadWheel` when there is none or more than one."""
+    tops = {name.partition("/")[0] for name in archive.members}
+    found = sorted(top for top in tops if top.endswith(".dist-info"))
+    if len(found) != 1:
+        rule = f"there are several .dist-info folders: {', '.join(found)}" if found else "there is no .dist-info folder"
+        raise BadWheel(archive.filename, None, rule)
+    return found[0]
+
+
+def text_of(archive: WheelArchive, name: str, expected: str | None = None) -> str:
+    """A member that must be there and be UTF-8."""
+    member = archive.members.get(name)
+    if member is None:
+        raise BadWheel(archive.filename, name, "the file is missing")
+    try:
+        return archive.read(member, expected).decode()
+    except UnicodeDecodeError:
+        raise BadWheel(archive.filename, name, "the file is not UTF-8") from None
+
+
+def check_wheel_version(archive: WheelArchive, name: str, text: str) -> None:
+    """Refuse a WHEEL whose ``Wheel-Version`` has a larger major number than 1 (binary distribution format, "Installing
+    a wheel"). Of several such lines, which old tools wrote, the first counts."""
+    stated = HeaderParser().parsestr(text)["Wheel-Version"]
+    try:
+        major = int(str(stated or "").strip().split(".")[0])
+    except ValueError:
+        raise BadWheel(archive.filename, name, f"Wheel-Version is {stated!r}, which is no version") from None
+    if major > _SUPPORTED_MAJOR:
+        raise BadWheel(archive.filename, name, f"Wheel-Version is {stated}; only 1.x is known")
+
+
+def read_metadata(archive: WheelArchive, expected: str | None = None) -> WheelMetadata:
+    """Parse METADATA; ``expected`` is its hash as RECORD writes it. Raises `BadWheel`."""
+    name = f"{dist_info_of(archive)}/METADATA"
+    member = archive.members.get(name)
+    if member is None:
+        raise BadWheel(archive.filename, name, "the file is missing")
+    # The description, most of the file, is of no interest here and slow to parse.
+    head = _BLANK_LINE.split(archive.read(member, expected), maxsplit=1)[0]
+    try:
+        headers = HeaderParser().parsestr(head.decode())
+    except UnicodeDecodeError:
+        raise BadWheel(archive.filename, name, "the file is not UTF-8") from None
+    try:
+        version = Version(str(headers["Version"]).strip())
+    except InvalidVersion:
+        raise BadWheel(archive.filename, name, f"Version is {headers['Version']!r}, which is no version") from None
+    requires_python = headers["Requires-Python"]
+    return WheelMetadata(
+        wheel=archive.filename,
+        name=canonicalize_name(str(headers["Name"]).strip()),
+        version=version,
+        raw_requires_dist=tuple(str(text).strip() for text in headers.get_all("Requires-Dist", ())),
+        raw_requires_python=None if requires_python is None else str(requires_python).strip(),
+    )
