@@ -19,6 +19,7 @@ __all__ = ["Notebook", "read_notebook"]
 
 _CELL_MARKER = re.compile(r"^#[ \t]*%%", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
+_TAG = re.compile(r"<[^<>]*>")
 _TITLE_LENGTH = 200
 _JSON_NOTEBOOK = "Save it from Jupyter as a notebook (.ipynb), or give a percent script (.py with '# %%' cells)."
 
@@ -64,7 +65,7 @@ class Notebook:
                 candidates.append(heading[1])
                 break
         for candidate in candidates:
-            if isinstance(candidate, str) and (line := _printable(candidate)):
+            if isinstance(candidate, str) and (line := _printable(_TAG.sub("", candidate))):
                 return line
         return self.file.stem
 
@@ -227,15 +228,7 @@ def _upgrade(file: Path, text: str, major: int) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             upgraded = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
-    except (
-        AttributeError,
-        IndexError,
-        KeyError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        nbformat.ValidationError,
-    ) as error:
+    except (LookupError, AttributeError, RecursionError, TypeError, ValueError, nbformat.ValidationError) as error:
         raise NotANotebook(
             f"{file} is of notebook format {major} and cannot be upgraded to 4: {type(error).__name__}.",
             hint="Upgrade it with `jupyter nbconvert --to notebook --inplace` or save it anew from Jupyter.",
