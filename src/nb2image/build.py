@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,15 +12,14 @@ from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel
 from nb2image.errors import NoMatchingBase, TooManyLayers
 from nb2image.image.model import Image, Layer
-from nb2image.index.download import LockedFile, download_each
-from nb2image.lock.model import STRONG_HASHES
+from nb2image.index.download import download_each, locked_file
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
 from nb2image.target.select import Chosen
 from nb2image.wheels.install import Scheme
 
-__all__ = ["Built", "build"]
+__all__ = ["Built", "Clock", "build"]
 
 _ENGINES_MOUNT = 100
 """Layers of an image at most: Docker's classic store takes 125 and podman 4.3 mounts 127; some room remains for
@@ -28,19 +28,8 @@ _OWN_LAYERS = 4
 """Layers that hold no wheels: runtime, bytecode of the base, what the lock came to, the notebook."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """A finished image and how it came about. ``seconds`` is wall time by stage."""
-
-    plan: Plan
-    base: Base
-    image: Image
-    conflicts: tuple[Conflict, ...]
-    seconds: Mapping[str, float] = field(compare=False)
-
-
-class _Clock:
-    """Passes events on and adds up the seconds of each stage."""
+class Clock:
+    """A listener that passes events on and adds up the seconds of each stage."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -52,11 +41,27 @@ class _Clock:
         self._listener(event)
 
 
+@dataclass(frozen=True)
+class Built:
+    """A finished image and how it came about. ``seconds`` are wall time."""
+
+    plan: Plan
+    base: Base
+    image: Image
+    conflicts: tuple[Conflict, ...]
+    clock: Clock = field(compare=False)
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Of each stage so far, those of outputs included that were given ``clock`` as their listener."""
+        return self.clock.seconds
+
+
 def build(request: Request, store: Store, listener: Listener) -> Built:
     """Build the image that ``request`` describes. Raises any `Nb2ImageError`; writes nothing but the store."""
     from nb2image import assemble
 
-    clock = _Clock(listener)
+    clock = Clock(listener)
     plan = make_plan(request, store, clock)
     with stage(clock, "base", plan.match.candidate.name):
         base = plan.provider.deliver(plan.match.candidate, clock)
@@ -82,7 +87,7 @@ def build(request: Request, store: Store, listener: Listener) -> Built:
     conflicts = environments[KERNEL].conflicts
     for path, winner, loser in conflicts:
         clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
-    return Built(plan, base, image, conflicts, clock.seconds)
+    return Built(plan, base, image, conflicts, clock)
 
 
 def _check_base(plan: Plan, base: Base, listener: Listener) -> None:
@@ -118,12 +123,6 @@ def _limits(base_layers: int) -> dict[str, int]:
     }
 
 
-def _locked_file(chosen: Chosen) -> LockedFile:
-    package, wheel = chosen
-    hashes = frozenset(f"{name}:{value}" for name, value in wheel.hashes.items() if name in STRONG_HASHES)
-    return LockedFile(package.name, str(package.version), wheel.filename, wheel.url, wheel.size, hashes, wheel.path)
-
-
 def _wheel(chosen: Chosen, path: Path | None, store: Store) -> Wheel | None:
     """The wheel with its sha256 and size; None when only its bytes could tell them and are not here yet."""
     package, wheel = chosen
@@ -151,12 +150,13 @@ def _environment(
         if cached is not None:
             listener(Finished("layer", prefix, cached=True))
             return cached
-    files = [_locked_file(each) for each in chosen]
-    arrivals: Iterable[tuple[LockedFile, Path]] = download_each(files, plan.request.settings, store, listener)
-    if len(wheels) < len(chosen):
-        # An index told no sizes: which wheels share a layer shows only when all of them are here.
-        paths = {file.filename: path for file, path in arrivals}
-        wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
-        arrivals = [(file, paths[file.filename]) for file in files]
-    environment = Environment(store, scheme, wheels, limit)
-    return environment.build(((file.filename, path) for file, path in arrivals), listener)
+    files = [locked_file(each.package, each.wheel) for each in chosen]
+    settings, indexes = plan.request.settings, plan.lock.indexes
+    with closing(download_each(files, settings, store, listener, indexes=indexes)) as arriving:
+        arrivals: Iterable[tuple[str, Path]] = ((file.filename, path) for file, path in arriving)
+        if len(wheels) < len(chosen):
+            # An index told no sizes: which wheels share a layer shows only when all of them are here.
+            paths = dict(arrivals)
+            wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
+            arrivals = paths.items()
+        return Environment(store, scheme, wheels, limit).build(arrivals, listener)

@@ -1,0 +1,92 @@
+"""``nb2image build``: from a notebook to an image in a file, a folder or an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nb2image.cache import Store
+from nb2image.cli.options import output_options, pairs_option, request, source_options
+
+__all__ = ["build"]
+
+
+def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from nb2image.image.names import parse_name
+
+    for text in value:
+        try:
+            parse_name(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
+@click.command()
+@source_options
+@click.option("-t", "--tag", "tags", multiple=True, callback=_tags, metavar="NAME[:TAG]", help="Name the image.")
+@click.option(
+    "-o",
+    "--output",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write FILE.tar (loads everywhere) or an OCI layout DIRECTORY. Default: an archive beside the notebook.",
+)
+@click.option("--load", "load_", is_flag=True, help="Load the image into Docker or podman.")
+@pairs_option("--label", "Add a label to the image.")
+@pairs_option("--env", "Set an environment variable in the image.")
+@output_options
+def build(
+    tags: tuple[str, ...],
+    paths: tuple[Path, ...],
+    load_: bool,
+    progress: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **selection: Any,
+) -> None:
+    """Build an image from a notebook that carries its lock: no daemon, no root."""
+    from nb2image.build import build as build_image
+    from nb2image.cli.listeners import listening
+    from nb2image.outputs import EngineLoad, Output, default_tag, output_for
+
+    outputs: list[Output] = [output_for(path) for path in paths]
+    if load_:
+        outputs.append(EngineLoad())
+    with listening(progress, quiet=quiet, verbose=verbose) as listener:
+        built = build_image(request(**selection), Store.default(), listener)
+        notebook = built.plan.notebook
+        names = tags or (default_tag(notebook.name),)
+        if not outputs:
+            outputs.append(output_for(notebook.file.with_suffix(".tar")))
+        for output in outputs:
+            output.write(built.image, names, built.clock)
+    command = run_command(outputs, names[0], built.plan.request.mode)
+    if as_json:
+        from nb2image.cli.report import built_document
+
+        document = built_document(built, names, [output.describe() for output in outputs], command)
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(built.image.digest)
+        for output in outputs:
+            click.echo(f"written to {output.describe()} as {', '.join(names)}")
+        click.echo(f"run it with: {command}")
+
+
+def run_command(outputs: Sequence[Any], tag: str, mode: str) -> str:
+    """The exact command line that runs the image from where it was written."""
+    run = {
+        "jupyter": f"docker run --rm -p 127.0.0.1:8888:8888 {tag}",
+        "batch": f'mkdir -p output && docker run --rm -u "$(id -u):0" -v "$PWD/output:/output" {tag}',
+    }[mode]
+    steps = [step for output in outputs if (step := output.prepare(tag)) is not None]
+    loaded = len(steps) < len(outputs)
+    return run if loaded else f"{steps[0]} && {run}"

@@ -1,0 +1,169 @@
+"""Options that several commands share, and the `Request` they come to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nb2image.plan import Mode, Request
+from nb2image.target.model import Platform
+
+__all__ = ["output_options", "request", "source_options"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _applied(function: _F, decorators: list[Callable[[_F], _F]]) -> _F:
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def _platform(context: click.Context, parameter: click.Parameter, value: str) -> Platform:
+    found = re.fullmatch(r"linux/(amd64|arm64)", value)
+    if not found:
+        raise click.BadParameter("linux/amd64 and linux/arm64 are known")
+    return Platform("linux", found[1])
+
+
+def _python(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"3\.\d{1,2}", value):
+        raise click.BadParameter("give a minor version, such as 3.11")
+    return value
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in value]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise click.BadParameter(f"{name!r} is not of the form NAME=VALUE")
+    return {name: text for name, _, text in pairs}
+
+
+def source_options(function: _F) -> _F:
+    """The notebook, what to make of it, and where its packages come from."""
+    return _applied(
+        function,
+        [
+            click.argument("source", metavar="NOTEBOOK|DIRECTORY", type=click.Path(path_type=Path)),
+            click.option("--notebook", metavar="PATH", help="The notebook of a DIRECTORY, if it holds several."),
+            click.option(
+                "--mode",
+                type=click.Choice(["jupyter", "batch"]),
+                default="jupyter",
+                show_default=True,
+                help="JupyterLab on port 8888, or one run of the notebook with parameters.",
+            ),
+            click.option(
+                "--base",
+                default="auto",
+                metavar="auto|NAME|PATH",
+                show_default=True,
+                help="The base image: chosen by Python, glibc and size; a name of `nb2image bases list`; "
+                "or the path of an OCI layout or archive.",
+            ),
+            click.option(
+                "--python", metavar="X.Y", callback=_python, help="Build for this Python instead of the lock's."
+            ),
+            click.option(
+                "--platform",
+                default="linux/amd64",
+                show_default=True,
+                callback=_platform,
+                metavar="OS/ARCH",
+                help="The platform of the image.",
+            ),
+            click.option(
+                "--index-url",
+                metavar="URL|default",
+                help="Use this package index instead of those the lock names; `default` is the one pip uses here.",
+            ),
+            click.option("--extra-index-url", multiple=True, metavar="URL", help="Ask this index too."),
+            click.option(
+                "--find-links", multiple=True, metavar="DIR", help="Take files from this folder or page first."
+            ),
+            click.option("--offline", is_flag=True, help="Use only what is in the cache and in --find-links."),
+            click.option(
+                "--bytecode/--no-bytecode",
+                default=None,
+                help="Compile bytecode into the image (default: for batch only).",
+            ),
+            click.option("--strict", is_flag=True, help="Treat a stale lock or a changed base as an error."),
+        ],
+    )
+
+
+def output_options(function: _F) -> _F:
+    """What a command says while it works."""
+    return _applied(
+        function,
+        [
+            click.option(
+                "--progress",
+                type=click.Choice(["auto", "plain", "json", "none"]),
+                default="auto",
+                show_default=True,
+                help="Bars on a terminal, lines, JSON lines on standard error, or nothing.",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end."),
+            click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+            click.option("-v", "--verbose", is_flag=True, help="Say more."),
+        ],
+    )
+
+
+def pairs_option(name: str, text: str) -> Callable[[_F], _F]:
+    """A repeatable option that takes ``NAME=VALUE``."""
+    return click.option(name, multiple=True, metavar="NAME=VALUE", callback=_pairs, help=text)
+
+
+def _epoch() -> int | None:
+    """``SOURCE_DATE_EPOCH``, as reproducible-builds.org specifies it."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) >= 253402300800:  # the year 10000
+        raise click.UsageError(f"SOURCE_DATE_EPOCH is {text!r}, not a number of seconds since 1970.")
+    return int(text)
+
+
+def request(
+    *,
+    source: Path,
+    notebook: str | None,
+    mode: Mode,
+    base: str,
+    python: str | None,
+    platform: Platform,
+    index_url: str | None,
+    extra_index_url: tuple[str, ...],
+    find_links: tuple[str, ...],
+    offline: bool,
+    bytecode: bool | None,
+    strict: bool,
+    label: dict[str, str] | None = None,
+    env: dict[str, str] | None = None,
+) -> Request:
+    """The request that the options of `source_options` describe."""
+    from nb2image.index.settings import IndexSettings
+
+    settings = IndexSettings((index_url,) if index_url else None, extra_index_url, find_links, offline)
+    return Request(
+        source,
+        notebook,
+        mode,
+        base,
+        python,
+        platform,
+        settings,
+        bytecode,
+        label or {},
+        env or {},
+        strict,
+        _epoch(),
+    )

@@ -1,0 +1,128 @@
+"""A plan and a finished image as people read them, and as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nb2image.cli.cache import shown
+from nb2image.index.credentials import redact
+from nb2image.plan import Plan
+
+if TYPE_CHECKING:
+    from nb2image.build import Built
+    from nb2image.target.select import Chosen
+
+__all__ = ["built_document", "plan_document", "print_plan"]
+
+
+def _packages(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": package.name,
+            "version": str(package.version),
+            "file": wheel.filename,
+            "size": wheel.size,
+            "hashes": dict(wheel.hashes),
+        }
+        for package, wheel in chosen
+    ]
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """What is decided, as JSON: the same members that a build's document has."""
+    candidate = plan.match.candidate
+    return {
+        "notebook": plan.notebook.document_name,
+        "title": plan.notebook.title,
+        "mode": plan.request.mode,
+        "lock": {
+            "source": plan.lock.source,
+            "digest": plan.lock.digest,
+            "python": plan.lock.python,
+            "indexes": [redact(url) for url in plan.lock.indexes],
+            "fresh": plan.lock.freshness.fresh,
+            "difference": plan.lock.freshness.difference or None,
+            "notes": list(plan.lock.notes),
+        },
+        "base": {
+            "name": candidate.name,
+            "origin": candidate.origin,
+            "python": str(candidate.target.python),
+            "glibc": str(candidate.target.glibc) if candidate.target.glibc else None,
+            "platform": str(candidate.target.platform),
+            "reasons": list(plan.match.reasons),
+            "considered": [asdict(row) for row in plan.match.rows],
+        },
+        "packages": _packages(plan.kernel),
+        "skipped": list(plan.match.selection.skipped),
+        "runner": _packages(plan.runner),
+        "support": _packages(plan.support),
+        "bytecode": plan.request.with_bytecode,
+    }
+
+
+def built_document(built: Built, tags: Sequence[str], outputs: Sequence[str], run: str) -> dict[str, Any]:
+    """The one document of ``build --json``. Sizes in bytes, seconds of wall time."""
+    image = built.image
+    document = plan_document(built.plan)
+    document["base"] |= {"reference": built.base.reference, "digest": built.base.image.digest}
+    return {
+        **document,
+        "digest": image.digest,
+        "config": image.config_descriptor.digest,
+        "tags": list(tags),
+        "size": sum(layer.descriptor.size for layer in image.layers),
+        "layers": [
+            {
+                "digest": layer.descriptor.digest,
+                "diff_id": layer.diff_id,
+                "size": layer.descriptor.size,
+                "comment": layer.comment,
+            }
+            for layer in image.layers
+        ],
+        "conflicts": [conflict._asdict() for conflict in built.conflicts],
+        "seconds": {stage: round(seconds, 3) for stage, seconds in built.seconds.items()},
+        "outputs": list(outputs),
+        "run": run,
+    }
+
+
+def _line(name: str, text: str) -> None:
+    click.echo(f"{click.style(f'{name:<9}', bold=True)} {text}")
+
+
+def print_plan(plan: Plan, *, verbose: bool) -> None:
+    """The plan as a page: what, from which lock, on which base and why, with which packages."""
+    lock, candidate = plan.lock, plan.match.candidate
+    fresh = {True: "fresh", False: "STALE", None: "age unknown"}[lock.freshness.fresh]
+    _line("notebook", f"{plan.notebook.document_name} ({plan.notebook.title})")
+    _line("lock", f"{lock.source}, Python {lock.python or 'not stated'}, {len(lock.packages)} packages, {fresh}")
+    if lock.indexes:
+        _line("indexes", ", ".join(redact(url) for url in lock.indexes))
+    for note in lock.notes:
+        _line("note", note)
+    _line("base", f"{candidate.name}: {candidate.target} ({candidate.origin})")
+    for reason in plan.match.reasons:
+        _line("  why", reason)
+    for row in plan.match.rows:
+        if not row.chosen:
+            _line("  not", f"{row.name} ({row.target}): {row.reason}")
+    sizes: Mapping[str, int] = {
+        name: sum(wheel.size or 0 for _, wheel in chosen)
+        for name, chosen in (("kernel", plan.kernel), ("runner", plan.runner), ("support", plan.support))
+    }
+    _line("kernel", f"{len(plan.kernel)} wheels, {shown(sizes['kernel'])}")
+    if plan.match.selection.skipped:
+        _line("  not", f"excluded by markers: {', '.join(plan.match.selection.skipped)}")
+    if plan.support:
+        _line("support", f"{len(plan.support)} wheels, {shown(sizes['support'])}, since the lock brings no ipykernel")
+    _line("runner", f"{plan.request.mode}: {len(plan.runner)} wheels, {shown(sizes['runner'])}")
+    _line("bytecode", "compiled" if plan.request.with_bytecode else "not compiled")
+    if verbose:
+        for package, wheel in plan.kernel:
+            click.echo(f"  {package.name} {package.version}  {wheel.filename}")
