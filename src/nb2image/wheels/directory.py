@@ -178,9 +178,10 @@ def _read_central(wheel: str, data: bytes, count: int) -> list[_Record]:
     for _ in range(count):
         if position + 46 > len(data):
             raise BadWheel(wheel, None, "the central directory holds fewer records than the end record states")
-        fields = unpack(data, position)
-        signature, _, _, flags, method, _, _, crc32, compressed_size, size = fields[:10]
-        name_length, extra_length, comment_length, disk, _, external, offset = fields[10:]
+        # fmt: off
+        (signature, _, _, flags, method, _, _, crc32, compressed_size, size,
+         name_length, extra_length, comment_length, disk, _, external, offset) = unpack(data, position)
+        # fmt: on
         if signature != b"PK\1\2":
             raise BadWheel(wheel, None, "the central directory holds something that is no file header")
         position += 46

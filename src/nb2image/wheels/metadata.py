@@ -56,7 +56,7 @@ def _first_line(error: Exception) -> str:
 
 def dist_info_of(archive: WheelArchive) -> str:
     """The name of the one ``.dist-info`` folder. Raises `BadWheel` when there is none or more than one."""
-    tops = {name.partition("/")[0] for name in archive.members}
+    tops = {name.partition("/")[0] for name in archive.members if ".dist-info/" in name}
     found = sorted(top for top in tops if top.endswith(".dist-info"))
     if len(found) != 1:
         rule = f"there are several .dist-info folders: {', '.join(found)}" if found else "there is no .dist-info folder"
