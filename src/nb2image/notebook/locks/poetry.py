@@ -276,7 +276,7 @@ def _freshness(metadata: Mapping[str, Any], project: Mapping[str, Any] | None) -
 
 
 def _content_hash(project: Mapping[str, Any], with_groups: bool) -> str:
-    """Poetry's ``metadata.content-hash`` (``Locker._get_content_hash``); Poetry 2.2 began to count dependency groups."""
+    """Poetry's ``metadata.content-hash`` (``Locker._get_content_hash``); Poetry 2.2 began to count groups."""
     where = "pyproject.toml"
     own = mapping(project.get("project"), where)
     groups = mapping(project.get("dependency-groups"), where) if with_groups else {}

@@ -90,10 +90,6 @@ def _read(place: Place) -> Lock:
     notes: list[str] = []
     packages = [_package(entries[number], condition, notes) for number, condition in under.items()]
     pylock = replace(new_pylock(packages), requires_python=specifiers(document.get("requires-python"), where))
-    try:
-        pylock.validate()
-    except (PylockValidationError, RecursionError) as error:
-        raise broken(where, f"a package contradicts its files, {error}") from error
     return Lock(
         pylock,
         place.source,

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
@@ -191,14 +192,19 @@ def marker(value: object, where: str, *, lock_file: bool = False, extra: str = "
     if written is None:
         return None
     try:
-        parsed = Marker(written)
-        if not lock_file and "extra" in written:
-            parsed = Marker(_EXTRA.sub(lambda found: _decided(found, extra), str(parsed)))
-        parsed.evaluate(_PROBE, context="lock_file" if lock_file else "requirement")
+        return _parsed(written, lock_file, extra)
     except InvalidMarker as error:
         raise broken(where, f"{shown(written)} is no environment marker") from error
     except (UndefinedComparison, UndefinedEnvironmentName, RecursionError, ValueError) as error:
         raise broken(where, f"the environment marker {shown(written)} cannot be evaluated") from error
+
+
+@lru_cache(maxsize=1024)
+def _parsed(written: str, lock_file: bool, extra: str) -> Marker:
+    parsed = Marker(written)
+    if not lock_file and "extra" in written:
+        parsed = Marker(_EXTRA.sub(lambda found: _decided(found, extra), str(parsed)))
+    parsed.evaluate(_PROBE, context="lock_file" if lock_file else "requirement")
     return parsed
 
 
