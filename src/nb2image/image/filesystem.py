@@ -144,7 +144,18 @@ def read_filesystem(image: Image, keep: Callable[[str], bool] = lambda _: False)
         nodes.update(below)
         hidden |= hides
         opaque |= clears
+    for path in list(nodes):
+        for parent in parents(path):
+            if parent not in nodes:
+                nodes[parent] = Node(nodes[path].layer, _directory(parent))
     return FileSystem(image.layers, nodes, kept)
+
+
+def _directory(path: str) -> tarfile.TarInfo:
+    """A parent that no layer has an entry for: engines make it as they unpack."""
+    info = tarfile.TarInfo(path)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info
 
 
 def _members(layer: Layer) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:

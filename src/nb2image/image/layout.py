@@ -38,6 +38,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 LAYOUT_FILE = canonical_json({"imageLayoutVersion": "1.0.0"})
 _PARTIAL = ".partial"
+_OWN = {"oci-layout", "index.json", "blobs", _PARTIAL}
 
 
 def write_layout(image: Image, tags: Sequence[str], destination: Path, listener: Listener) -> None:
@@ -167,7 +168,8 @@ def _locked(root: Path) -> Iterator[_Writing]:
 
 
 def _refuse_foreign(root: Path, marker: Path) -> None:
-    if not marker.exists() and any(path.name != _PARTIAL for path in root.iterdir()):
+    foreign = {path.name for path in root.iterdir()} - _OWN
+    if foreign and not marker.exists():
         raise Unwritable(
             f"{root} holds other files and is no OCI layout.", hint="Name a new or empty folder, or a .tar file."
         )
