@@ -89,7 +89,7 @@ def lock_layer(plan: Plan, store: Store) -> CachedLayer:
         *kernel_entries(
             plan.target,
             kernel_name=plan.notebook.kernel_name,
-            display_name=plan.notebook.display_name,
+            display_name=plan.notebook.title,
             locked_ipykernel=plan.locked_ipykernel,
         ),
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
-from nb2image.environment import EnvironmentLayers, Group, Wheel, installed, kept, pool, workers
+from nb2image.environment import INSTALLATION, EnvironmentLayers, Group, Wheel, installed, kept, pool, workers
 from nb2image.errors import NotCached
 from nb2image.layers.bytecode import COMPILER, Interpreter, compiled
 from nb2image.layers.cached import CachedLayer, store_layer
@@ -16,7 +17,7 @@ from nb2image.layers.entry import Entry
 from nb2image.layers.grouping import Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.progress import Finished, Listener, Started
-from nb2image.wheels.install import INSTALLER, Scheme
+from nb2image.wheels.install import Scheme
 
 __all__ = ["Part", "bytecode_layers"]
 
@@ -31,7 +32,7 @@ class Part:
     def key(self, python: str) -> str:
         rows = [[wheel.name, wheel.version, wheel.digest] for wheel in self.group.wheels]
         return digest_of_key(
-            "bytecode", WRITER, INSTALLER, COMPILER, python, self.scheme.prefix, rows, self.group.dropped
+            "bytecode", WRITER, INSTALLATION, COMPILER, python, self.scheme.prefix, rows, self.group.dropped
         )
 
     @property
@@ -110,9 +111,7 @@ def bytecode_layers(
         interpreter = find_interpreter(base, store, listener)
         listener(Started("bytecode", python, len(missing)))
         known.update(_compile_all(missing, python, interpreter, store, listener))
-    layers = [
-        CachedLayer(store, known[part.key(python)], part.comment, lambda part=part: _pruned(part)) for part in found
-    ]
+    layers = [CachedLayer(store, known[part.key(python)], part.comment, partial(_pruned, part)) for part in found]
     return [_base_layer(base, store, listener), *layers]
 
 

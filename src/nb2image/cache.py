@@ -7,6 +7,7 @@ Layout below the root (``NB2IMAGE_CACHE_DIR``, else where the platform keeps use
     v1/layers/sha256/ab/<hex>      finished layer blobs
     v1/records/<kind>/ab/<key>     small JSON documents: facts that were expensive to find, by the hash of what
                                    they follow from
+    v1/roots/<hex>                 Pythons of bases, unpacked to compile bytecode
     v1/tmp/                        files being written; renamed into place when complete
 
 A file appears under its final name only by a rename, so a reader sees all of it or nothing, and two writers of
@@ -175,6 +176,10 @@ class Store:
             return Path(tempfile.mkdtemp(dir=folder))
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def root_of(self, digest: str) -> Path:
+        """Where what is needed of an image's files to start its Python stands or would stand, unpacked."""
+        return self._top / "roots" / digest.partition(":")[2]
 
     def _temporary(self) -> tuple[Path, BinaryIO]:
         try:

@@ -30,9 +30,12 @@ from nb2image.layers.grouping import Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.archive import WheelArchive
-from nb2image.wheels.install import INSTALLER, Scheme, install
+from nb2image.wheels.install import Scheme, install
 
-__all__ = ["Conflict", "Environment", "EnvironmentLayers", "Wheel", "workers"]
+__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Wheel", "workers"]
+
+INSTALLATION = "1"
+"""Version of what `install` yields for a wheel: raised with every change of it, since layers are found by it."""
 
 _SERIAL = 8 << 20
 """Bytes of wheels below which starting worker processes costs more than they save."""
@@ -164,7 +167,7 @@ class Environment:
 
     @property
     def _writers(self) -> tuple[str, ...]:
-        return (WRITER, INSTALLER, self.scheme.prefix, self.scheme.minor)
+        return (WRITER, INSTALLATION, self.scheme.prefix, self.scheme.minor)
 
     def _group_key(self, group: Group) -> str:
         rows = [[wheel.name, wheel.version, wheel.digest] for wheel in group.wheels]

@@ -34,7 +34,7 @@ class Output(Protocol):
 
     def describe(self) -> str: ...
 
-    def prepare(self, tag: str) -> str | None:
+    def prepare(self, tag: str, /) -> str | None:
         """The command after which an engine knows the image, or None when it does already."""
         ...
 
@@ -54,7 +54,7 @@ class Archive:
     def describe(self) -> str:
         return str(self.path)
 
-    def prepare(self, tag: str) -> str | None:
+    def prepare(self, _tag: str) -> str | None:
         return f"docker load -i {shlex.quote(str(self.path))}"
 
 
@@ -97,7 +97,7 @@ class EngineLoad:
     def describe(self) -> str:
         return self._title
 
-    def prepare(self, tag: str) -> str | None:
+    def prepare(self, _tag: str) -> str | None:
         return None
 
 

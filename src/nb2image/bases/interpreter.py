@@ -1,0 +1,149 @@
+"""Starting a base's own Python on this machine, without root and without a container.
+
+Its interpreter, shared libraries and standard library are unpacked into the cache, and started through the base's own
+loader with an explicit library path: that needs neither chroot nor privileges, only Linux on the same processor.
+Elsewhere an interpreter of the same minor version on ``PATH`` does.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nb2image.bases.model import Base
+from nb2image.cache import Store
+from nb2image.errors import BytecodeUnavailable
+from nb2image.image.filesystem import FileSystem, read_filesystem
+from nb2image.layers.bytecode import Interpreter
+from nb2image.layers.entry import Entry, FileContent
+from nb2image.progress import Listener, Note
+
+__all__ = ["find_interpreter", "standard_library"]
+
+_SHARED = re.compile(r"\.so(\.\d+)*$")
+_LOADERS = ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1")
+_MACHINES = {"amd64": {"x86_64", "amd64"}, "arm64": {"aarch64", "arm64"}}
+
+
+def _library(base: Base) -> str:
+    """The standard library's path in the image, without the leading slash."""
+    return f"{base.target.interpreter.parent.parent}/lib/python{base.target.minor}".lstrip("/")
+
+
+def find_interpreter(base: Base, store: Store, listener: Listener) -> Interpreter:
+    """The base's own Python, else one of its minor version on ``PATH``.
+
+    Raises `BytecodeUnavailable` when neither can be started here.
+    """
+    reason = f"{base.target.platform} does not run on this machine"
+    if sys.platform == "linux" and platform.machine().lower() in _MACHINES[base.target.platform.architecture]:
+        interpreter = _own(base, _unpacked(base, store))
+        if _answers(interpreter, base.target.minor):
+            return interpreter
+        reason = "its own does not start here"
+    program = shutil.which(f"python{base.target.minor}")
+    if program is not None:
+        interpreter = Interpreter((program,), (), str(base.target.python))
+        if _answers(interpreter, base.target.minor):
+            listener(Note(f"bytecode is compiled by {program}, since {reason}"))
+            return interpreter
+    raise BytecodeUnavailable(
+        f"No Python {base.target.minor} can compile bytecode for {base.name}: {reason}, "
+        f"and there is no python{base.target.minor} on PATH.",
+        hint=f"Install Python {base.target.minor} (`uv python install {base.target.minor}`), "
+        "or build with --no-bytecode.",
+    )
+
+
+def standard_library(base: Base, store: Store) -> Iterator[Entry]:
+    """The sources of the base's standard library, as entries of the image."""
+    root = _unpacked(base, store)
+    library = _library(base)
+    for folder, names, files in os.walk(root / library):
+        names[:] = sorted(
+            n for n in names if n not in {"__pycache__", "test", "tests", "site-packages", "dist-packages"}
+        )
+        for name in sorted(files):
+            path = Path(folder, name)
+            if name.endswith(".py") and not path.is_symlink():
+                yield Entry(str(path.relative_to(root)), 0o644, FileContent(path))
+
+
+def _answers(interpreter: Interpreter, minor: str) -> bool:
+    script = "import sys, marshal, struct, importlib.util; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run(
+            [*interpreter.command, "-s", "-S", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=dict(interpreter.environment),
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and done.stdout.strip() == minor
+
+
+def _own(base: Base, root: Path) -> Interpreter:
+    loader = next((root / name for name in _LOADERS if (root / name).exists()), None)
+    program = root / str(base.target.interpreter).lstrip("/")
+    folders = sorted({str(path.parent) for path in root.rglob("*.so*") if "/python" not in str(path.parent)})
+    command = (str(loader), "--library-path", ":".join(folders)) if loader else ()
+    home = str(root / str(base.target.interpreter.parent.parent).lstrip("/"))
+    environment = (("LC_ALL", "C.UTF-8"), ("PYTHONHOME", home), ("PYTHONUTF8", "1"))
+    return Interpreter((*command, str(program)), environment, str(base.target.python))
+
+
+def _unpacked(base: Base, store: Store) -> Path:
+    """The folder that holds what of the base's Python is needed to start it; made once for a base."""
+    root = store.root_of(base.image.digest)
+    if root.is_dir():
+        return root
+    library = _library(base) + "/"
+    interpreter = str(base.target.interpreter).lstrip("/")
+
+    def needed(path: str) -> bool:
+        if "/test/" in path or "/tests/" in path:
+            return False
+        return path.startswith(library) or path.endswith(f"/{Path(interpreter).name}") or bool(_SHARED.search(path))
+
+    files = read_filesystem(base.image, needed)
+    scratch = store.scratch()
+    try:
+        _unpack(files, needed, scratch)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.rename(root)
+        except OSError:
+            if not root.is_dir():  # another build was quicker
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return root
+
+
+def _unpack(files: FileSystem, needed: Callable[[str], bool], scratch: Path) -> None:
+    for path in sorted(files.nodes):
+        info = files.nodes[path].info
+        destination = scratch / path
+        if info.isdir():
+            destination.mkdir(parents=True, exist_ok=True)
+        elif info.issym():
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            target = info.linkname
+            if target.startswith("/"):
+                target = os.path.relpath(target.lstrip("/"), Path(path).parent)
+            destination.symlink_to(target)
+        elif needed(path):
+            data = files.read(path)
+            if data is not None:
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                destination.write_bytes(data)
+                destination.chmod(0o755 if info.mode & 0o111 else 0o644)
