@@ -1,0 +1,227 @@
+"""Fetching from archives: one place after the other, hashed while it streams."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlsplit
+
+from nb2image.bases.debian.lock import BaseLock, LockedDeb
+from nb2image.bases.debian.mirrors import Mirrors
+from nb2image.cache import Store
+from nb2image.errors import HashMismatch, IndexAnswered, IndexFailure, IndexUnreachable, NotCached
+from nb2image.index.parallel import in_parallel
+from nb2image.progress import Advanced, Finished, Listener, Started
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Archives", "NotThere", "fetch_packages"]
+
+_T = TypeVar("_T")
+_WORKERS = 8
+_TRIES = 3
+_PAUSE = 0.5  # seconds before the second try, doubled before each further one
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_MISSING = frozenset({404, 410})
+
+
+class NotThere(IndexAnswered):
+    """Every place that answered says that it does not have the file."""
+
+
+class Archives:
+    """Debian's archives, over all the places where they are to be had. A context manager."""
+
+    def __init__(self, mirrors: Mirrors) -> None:
+        self._mirrors = mirrors
+        self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
+        self._dead: set[str] = set()
+        self._stopped = False
+
+    def __enter__(self) -> Archives:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Close the connections; requests under way fail."""
+        self._stopped = True
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+
+    def places(self, archive: str, moment: datetime) -> list[str]:
+        """Base URLs of an archive, in the order to be tried. Raises `IndexUnreachable` when there is none."""
+        places = self._mirrors.places(archive, moment)
+        if not places:
+            raise IndexUnreachable(
+                f"No mirror of Debian's {archive} archive is known.",
+                hint="Configure one for apt, or go on with --offline if the base is in the cache.",
+            )
+        return places
+
+    def blob(self, store: Store, url: str, digest: str, size: int) -> Path:
+        """Fetch a file of a known ``sha256:<hex>`` and size (bytes) into the store's room ``bases``.
+
+        Raises `HashMismatch` when it is another one, `NotThere`, `IndexAnswered` or `IndexUnreachable`.
+        """
+
+        def receive(chunks: Iterator[bytes]) -> Path:
+            with store.writing("bases") as writing:
+                for chunk in chunks:
+                    writing.write(chunk)
+                    if writing.size > size:
+                        break
+                if writing.digest != digest:
+                    raise HashMismatch(
+                        f"{url} has the hash {writing.digest} and not {digest}, as its lock or index states.",
+                        hint="The mirror is damaged or something changes downloads on the way; try another one.",
+                    )
+                return writing.commit()
+
+        return self._get(url, receive)
+
+    def text(self, url: str, limit: int) -> bytes:
+        """Fetch a document of at most ``limit`` bytes. Raises `IndexAnswered` when it is longer."""
+
+        def receive(chunks: Iterator[bytes]) -> bytes:
+            body = bytearray()
+            for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    raise IndexAnswered(f"{url} is longer than {limit} bytes.", hint="Try another mirror.")
+            return bytes(body)
+
+        return self._get(url, receive)
+
+    def _get(self, url: str, receive: Callable[[Iterator[bytes]], _T]) -> _T:
+        import httpx
+
+        host = urlsplit(url).netloc
+        problem: IndexFailure = self._unreachable(url, "it did not answer before")
+        for attempt in range(_TRIES):
+            if host in self._dead or self._stopped:
+                break
+            if attempt:
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
+            try:
+                with self._response(url) as response:
+                    if response.status_code == httpx.codes.OK:
+                        return receive(response.iter_bytes(1 << 18))
+                    problem = _refusal(url, response.status_code)
+                    if response.status_code not in _TRANSIENT:
+                        raise problem
+            except httpx.InvalidURL as error:
+                raise self._unreachable(url, str(error)) from error
+            except (httpx.HTTPError, RuntimeError) as error:
+                # RuntimeError: the client was closed under this thread by `stop`.
+                if isinstance(error, RuntimeError) and not self._stopped:
+                    raise
+                problem = self._unreachable(url, str(error) or type(error).__name__)
+        if isinstance(problem, IndexUnreachable):
+            self._dead.add(host)
+        raise problem
+
+    @contextmanager
+    def _response(self, url: str) -> Iterator[httpx.Response]:
+        with self._lock:
+            if self._client is None:
+                self._client = _client(self._mirrors)
+        # What is hashed are the bytes as they lie on the mirror.
+        with self._client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+            yield response
+
+    @staticmethod
+    def _unreachable(url: str, why: str) -> IndexUnreachable:
+        return IndexUnreachable(
+            f"{urlsplit(url).netloc} cannot be reached for {url}: {why}.",
+            hint="Check the network and proxy settings; --offline uses what is in the cache.",
+        )
+
+
+def _client(mirrors: Mirrors) -> httpx.Client:
+    import httpx
+
+    mounts: dict[str, httpx.BaseTransport | None] = {
+        f"{scheme}://": httpx.HTTPTransport(proxy=None if proxy == "DIRECT" else proxy, retries=1)
+        for scheme, proxy in mirrors.proxies.items()
+    }
+    return httpx.Client(
+        mounts=mounts,
+        follow_redirects=True,
+        timeout=httpx.Timeout(60, connect=15),
+        limits=httpx.Limits(max_connections=_WORKERS),
+    )
+
+
+def _refusal(url: str, status: int) -> IndexAnswered:
+    kind = NotThere if status in _MISSING else IndexAnswered
+    return kind(f"{url} answered with status {status}.", hint="Try again later, or configure another mirror for apt.")
+
+
+def fetch_packages(
+    lock: BaseLock, store: Store, mirrors: Mirrors, listener: Listener, *, offline: bool = False
+) -> list[tuple[str, Path]]:
+    """(name, file) of every locked package, from the store or from wherever it is to be had.
+
+    Raises `NotCached` (``offline``), `NotThere` when a package is gone from every place that answers, `HashMismatch`,
+    `IndexAnswered` or `IndexUnreachable`.
+    """
+    found = {deb.name: store.find("bases", deb.digest, deb.size) for deb in lock.packages}
+    missing = [deb for deb in lock.packages if found[deb.name] is None]
+    if missing and offline:
+        raise NotCached(
+            f"{len(missing)} of the {len(lock.packages)} packages of {lock.suite} are not in the cache.",
+            hint="Build once without --offline.",
+            details=tuple(f"{deb.name} {deb.version}" for deb in missing),
+        )
+    if missing:
+        subject = f"{len(missing)} Debian packages"
+        begin = time.perf_counter()
+        listener(Started("download", subject, sum(deb.size for deb in missing), "bytes"))
+        with Archives(mirrors) as archives:
+
+            def fetch(deb: LockedDeb) -> Path:
+                return _fetch(archives, deb, lock, store)
+
+            for deb, file in in_parallel(fetch, missing, workers=_WORKERS, stop=archives.stop):
+                found[deb.name] = file
+                listener(Advanced("download", subject, deb.size))
+        listener(Finished("download", subject, time.perf_counter() - begin))
+    return [(name, file) for name, file in found.items() if file is not None]
+
+
+def _fetch(archives: Archives, deb: LockedDeb, lock: BaseLock, store: Store) -> Path:
+    problems: list[IndexFailure] = []
+    for place in archives.places(deb.archive, lock.signed):
+        try:
+            return archives.blob(store, place + quote(deb.file, safe="/+~"), deb.digest, deb.size)
+        except IndexFailure as problem:
+            problems.append(problem)
+    raise _worst(problems, deb)
+
+
+def _worst(problems: Sequence[IndexFailure], deb: LockedDeb) -> IndexFailure:
+    """The failure that says most: wrong bytes; else that it is gone, if any place could say so; else the first."""
+    details = tuple(problem.message for problem in problems)
+    for problem in problems:
+        if isinstance(problem, HashMismatch):
+            return HashMismatch(problem.message, hint=problem.hint, details=details)
+    for problem in problems:
+        if isinstance(problem, NotThere):
+            return NotThere(
+                f"{deb.name} {deb.version} is on no mirror that answers.",
+                hint="Write a new lock of the base with `nb2image bases update`.",
+                details=details,
+            )
+    first = problems[0]
+    return type(first)(first.message, hint=first.hint, details=details[1:])
