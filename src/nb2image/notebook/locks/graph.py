@@ -19,7 +19,7 @@ from packaging.markers import Marker
 
 from nb2image.notebook.locks.values import broken
 
-__all__ = ["Edge", "needed_under"]
+__all__ = ["Edge", "needed_under", "never_holds"]
 
 Node = TypeVar("Node", bound=Hashable)
 Edge: TypeAlias = tuple[Node, frozenset[str]]
@@ -129,6 +129,12 @@ def needed_under(
             allowed, rest = pythons.split(condition)
             reach(target, [(bits & allowed, way | rest) for way, bits in ways[node].items()])
     return {node: _marker(found, pythons) for node, found in ways.items()}
+
+
+def never_holds(marker: Marker) -> bool:
+    """Whether a marker plainly holds for no Python, as one does that asks for an extra."""
+    pythons = _Pythons([str(marker)])
+    return pythons.split(frozenset({str(marker)}))[0] == 0
 
 
 def _absorb(ways: _Ways) -> _Ways:

@@ -22,7 +22,7 @@ from packaging.version import InvalidVersion, Version
 
 from nb2image.errors import BrokenLock
 from nb2image.lock.model import Freshness, Lock, hash_only_package, new_pylock
-from nb2image.notebook.locks.graph import Edge, needed_under
+from nb2image.notebook.locks.graph import Edge, needed_under, never_holds
 from nb2image.notebook.locks.place import Format, Place
 from nb2image.notebook.locks.values import (
     broken,
@@ -46,6 +46,7 @@ _Node: TypeAlias = tuple[int, str]
 """A package by its position in the lock, and an extra of it, ``""`` for the package itself."""
 _MAIN = "main"
 _LEGACY_KEYS = ("dependencies", "source", "extras", "dev-dependencies")
+_OPPOSITE = {">=": "<", "<": ">=", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
 _PROJECT_KEYS = ("requires-python", "dependencies", "optional-dependencies")
 
 
@@ -84,7 +85,7 @@ def _read(place: Place) -> Lock:
         replace(new_pylock(packages), requires_python=supported[0] if len(supported) == 1 else None),
         place.source,
         indexes=unique(p.index for p in packages if p.index),
-        direct=unique(wanted for wanted, _ in _wanted(project or {})),
+        direct=unique(wanted for wanted, value in _wanted(project or {}) if not _is_optional(value)),
         freshness=_freshness(metadata, project),
     )
 
@@ -127,7 +128,9 @@ def _of_main_group(entries: list[_Entry]) -> Iterator[tuple[int, Marker | None]]
         if _MAIN not in groups or entry.document.get("optional") is True:
             continue
         condition = entry.document.get("markers")
-        yield number, marker(condition.get(_MAIN) if isinstance(condition, dict) else condition, entry.where)
+        found = marker(condition.get(_MAIN) if isinstance(condition, dict) else condition, entry.where)
+        if found is None or not never_holds(found):
+            yield number, found
 
 
 # -- before: what the graph says -------------------------------------------------------------------
@@ -207,17 +210,33 @@ def _targets(
             continue
         found = marker(detail.get("markers"), f"{where}: {wanted}", extra=extra)
         conditions = {str(found)} if found is not None else set()
-        python = _python_marker(detail.get("python"))
-        conditions |= {python} if python else set()
+        if supported := _alternatives(detail.get("python")):
+            conditions.add(_python_marker(supported))
         allowed = _alternatives(detail.get("version"))
-        candidates = by_name.get(wanted, [])
-        if len(candidates) > 1 and allowed:
-            candidates = [
-                n for n in candidates if any(a.contains(entries[n].version, prereleases=True) for a in allowed)
-            ]
-        for number in candidates:
+        candidates = [
+            number
+            for number in by_name.get(wanted, ())
+            if not allowed or any(a.contains(entries[number].version, prereleases=True) for a in allowed)
+        ]
+        for number, pythons in _by_python(candidates, entries):
             for brought in ("", *(name(e, where) for e in sequence(detail.get("extras"), where))):
-                yield (number, brought), frozenset(conditions)
+                yield (number, brought), frozenset(conditions | pythons)
+
+
+def _by_python(candidates: list[int], entries: list[_Entry]) -> Iterator[tuple[int, set[str]]]:
+    """Which of several versions an edge means: as Poetry's solver chooses when it installs, the newest that
+    supports the Python."""
+    if len(candidates) == 1:
+        yield candidates[0], set()
+        return
+    newer: set[str] = set()
+    for number in sorted(candidates, key=lambda n: entries[n].version, reverse=True):
+        alternatives = _alternatives(entries[number].document.get("python-versions"))
+        if not alternatives:
+            yield number, newer
+            return
+        yield number, {*newer, _python_marker(alternatives)}
+        newer = newer | {_no_python_marker(alternatives)}
 
 
 def _alternatives(constraint: object) -> list[SpecifierSet]:
@@ -245,18 +264,26 @@ def _clause(clause: str) -> str:
         release = Version(written).release
         upper = (release[0] + 1,) if len(release) == 1 else (release[0], release[1] + 1)
         return f">={written},<{'.'.join(map(str, upper))}"
+    if operator == "~=":
+        raise InvalidSpecifier(clause)  # Poetry writes it as a range.
     return f"{operator if operator not in {'', '='} else '=='}{written}"
 
 
-def _python_marker(constraint: object) -> str | None:
-    alternatives = _alternatives(constraint)
-    if not alternatives:
-        return None
-    written = [
-        " and ".join(f"python_full_version {s.operator} '{s.version}'" for s in sorted(each, key=str))
+def _python_marker(alternatives: list[SpecifierSet]) -> str:
+    return " or ".join(
+        "(" + " and ".join(f"python_full_version {s.operator} '{s.version}'" for s in sorted(each, key=str)) + ")"
         for each in alternatives
-    ]
-    return " or ".join(f"({each})" for each in written)
+    )
+
+
+def _no_python_marker(alternatives: list[SpecifierSet]) -> str:
+    """The marker that holds where `_python_marker` does not."""
+    return " and ".join(
+        "("
+        + " or ".join(f"python_full_version {_OPPOSITE[s.operator]} '{s.version}'" for s in sorted(each, key=str))
+        + ")"
+        for each in alternatives
+    )
 
 
 # -- freshness ------------------------------------------------------------------------------------
