@@ -150,7 +150,7 @@ def _find_directory(wheel: str, read: Callable[[int, int], bytes], length: int) 
 
 def _refuse_end(wheel: str, read: Callable[[int, int], bytes], length: int) -> NoReturn:
     searched = min(length, _END.size + 0xFFFF)
-    if b"PK\5\6" in read(length - searched, searched):
+    if b"PK\5\6" in read(length - searched, max(0, searched - _END.size + 4)):
         raise BadWheel(wheel, None, "something follows the end record: a comment, trailing data or another archive")
     raise BadWheel(wheel, None, "there is no end record: the file is truncated or no zip archive")
 
