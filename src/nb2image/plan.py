@@ -81,7 +81,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
     Downloads metadata only. Raises `NotebookError`, `IndexFailure`, `TargetError` or `BaseError`.
     """
     from nb2image.notebook.document import read_notebook
-    from nb2image.notebook.locks import read_lock
+    from nb2image.notebook.locks.find import read_lock
 
     with stage(listener, "read", str(request.source)):
         notebook = read_notebook(request.source, notebook=request.notebook)

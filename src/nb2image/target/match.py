@@ -120,7 +120,7 @@ def _reasons(
     else:
         reasons.append("the lock names no Python; this is the newest base that suits every package")
     reasons.append(
-        f"all {len(selection.chosen)} packages have a wheel for it"
+        f"each of the {len(selection.chosen)} packages has a wheel for it"
         + (f" (glibc {chosen.target.glibc})" if chosen.target.glibc else "")
     )
     return reasons

@@ -1,0 +1,215 @@
+"""Selecting files and matching a base: the best wheel, the right base, and reasons a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+import pytest
+from packaging.markers import Marker
+from packaging.pylock import Package, PackageSdist, PackageWheel
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from nb2image.bases.model import Candidate
+from nb2image.errors import LockedTwice, NoMatchingBase, NoMatchingFiles
+from nb2image.lock.model import Lock, new_pylock
+from nb2image.target.match import Wishes, match
+from nb2image.target.model import Platform, Target
+from nb2image.target.select import nearest, offers, select
+
+
+def target(python: str = "3.11.2", glibc: str = "2.36", architecture: str = "amd64") -> Target:
+    minor = ".".join(python.split(".")[:2])
+    return Target(
+        Platform("linux", architecture),
+        Version(python),
+        PurePosixPath(f"/usr/bin/python{minor}"),
+        PurePosixPath("/usr/lib/python3/dist-packages"),
+        Version(glibc),
+    )
+
+
+def candidate(name: str, python: str, glibc: str, size: int = 30_000_000) -> Candidate:
+    return Candidate(name, target(python, glibc), size, "for a test")
+
+
+CANDIDATES = (
+    candidate("bullseye", "3.9.2", "2.31"),
+    candidate("bookworm", "3.11.2", "2.36"),
+    candidate("trixie", "3.13.5", "2.41"),
+)
+
+
+def package(
+    name: str,
+    *tags: str,
+    version: str = "1.0",
+    sdist: bool = False,
+    marker: str | None = None,
+    requires_python: str | None = None,
+) -> Package:
+    wheels = [
+        PackageWheel(name=f"{name.replace('-', '_')}-{version}-{tag}.whl", hashes={"sha256": "0" * 64}) for tag in tags
+    ]
+    return Package(
+        name=canonicalize_name(name),
+        version=Version(version),
+        wheels=wheels or None,
+        sdist=PackageSdist(name=f"{name}-{version}.tar.gz", hashes={"sha256": "1" * 64}) if sdist else None,
+        marker=Marker(marker) if marker else None,
+        requires_python=SpecifierSet(requires_python) if requires_python else None,
+    )
+
+
+def lock(*packages: Package, python: str | None = None) -> Lock:
+    return Lock(new_pylock(packages), "Pipfile.lock", python=python)
+
+
+def chosen(*packages: Package, on: Target | None = None) -> list[str]:
+    return [wheel.filename for _, wheel in select(lock(*packages), on or target()).chosen]
+
+
+def test_the_wheel_with_the_best_tag_wins() -> None:
+    tags = ("py3-none-any", "cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_28_x86_64", "cp37-abi3-any")
+    assert chosen(package("a", *tags)) == ["a-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"]
+
+
+def test_of_two_builds_the_later_one_wins() -> None:
+    found = chosen(package("a", "2-py3-none-any", "10-py3-none-any", "py3-none-any"))
+    assert found == ["a-1.0-10-py3-none-any.whl"]
+
+
+def test_a_wheel_of_another_architecture_is_not_taken() -> None:
+    both = package("a", "cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_aarch64")
+    assert chosen(both, on=target(architecture="arm64")) == ["a-1.0-cp311-cp311-manylinux_2_17_aarch64.whl"]
+
+
+def test_a_marker_of_another_platform_excludes_the_package() -> None:
+    selection = select(lock(package("a", "py3-none-any", marker="sys_platform == 'win32'")), target())
+    assert (selection.chosen, selection.skipped, selection.complete) == ((), ("a",), True)
+
+
+def test_one_of_two_versions_for_different_pythons_is_taken() -> None:
+    old = package("a", "py3-none-any", version="1.0", marker="python_version < '3.10'")
+    new = package("a", "py3-none-any", version="2.0", marker="python_version >= '3.10'")
+    assert chosen(old, new) == ["a-2.0-py3-none-any.whl"]
+
+
+def test_two_versions_for_one_python_are_refused() -> None:
+    with pytest.raises(LockedTwice, match=r"locks a twice for Python 3\.11.*1\.0 and 2\.0"):
+        select(lock(package("a", "py3-none-any"), package("a", "py3-none-any", version="2.0")), target())
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        (package("a", sdist=True), "only a source distribution"),
+        (package("a", "cp39-cp39-manylinux_2_17_x86_64"), "no wheel for Python 3.11 on linux/amd64"),
+        (package("a", "cp311-cp311-manylinux_2_39_x86_64"), "its wheels need glibc ≥ 2.39"),
+        (package("a", "py3-none-any", requires_python=">=3.12"), "needs Python >=3.12"),
+    ],
+)
+def test_a_miss_says_why(missing: Package, reason: str) -> None:
+    (miss,) = select(lock(missing), target()).misses
+    assert miss.reason == reason
+
+
+def test_what_the_lock_offers_is_summed_up() -> None:
+    one = package(
+        "a",
+        *(f"cp{v}-cp{v}-manylinux_2_17_x86_64" for v in (36, 37, 38, 310)),
+        "cp36-cp36m-macosx_10_9_x86_64",
+        "cp36-cp36m-win_amd64",
+        sdist=True,
+    )
+    assert offers(one) == "cp36: Windows, macOS; cp36–cp38 cp310: glibc 2.17 x86_64; source distribution"
+
+
+def test_the_nearest_target_satisfies_the_most_and_names_its_glibc() -> None:
+    found = nearest(
+        lock(
+            package("a", "cp39-cp39-manylinux_2_27_x86_64", "cp38-cp38-manylinux_2_17_x86_64"),
+            package("b", "cp39-cp39-manylinux_2_12_x86_64"),
+            package("c", "py3-none-any"),
+        ),
+        target(),
+    )
+    assert str(found) == "Python 3.9 on glibc ≥ 2.27 would satisfy all 3"
+
+
+def test_the_base_with_the_python_of_the_lock_is_chosen_with_reasons() -> None:
+    found = match(lock(package("a", "py3-none-any"), python="3.11"), CANDIDATES, Wishes())
+    assert found.candidate.name == "bookworm"
+    assert found.reasons == (
+        "Pipfile.lock asks for Python 3.11, and it has 3.11.2",
+        "each of the 1 packages has a wheel for it (glibc 2.36)",
+    )
+    assert {row.name: row.reason for row in found.rows}["trixie"] == "Python 3.13, and Pipfile.lock asks for 3.11"
+
+
+def test_of_two_bases_of_one_python_the_newer_glibc_then_the_smaller_wins() -> None:
+    candidates = (
+        candidate("old", "3.11.1", "2.31", 1),
+        candidate("large", "3.11.1", "2.36", 200),
+        candidate("small", "3.11.1", "2.36", 100),
+    )
+    assert match(lock(package("a", "py3-none-any"), python="3.11"), candidates, Wishes()).candidate.name == "small"
+
+
+def test_a_base_that_lacks_a_wheel_gives_way_to_one_that_does_not() -> None:
+    candidates = (candidate("old", "3.11.1", "2.31"), candidate("new", "3.11.1", "2.41"))
+    locked = lock(package("a", "cp311-cp311-manylinux_2_39_x86_64"), python="3.11")
+    assert match(locked, candidates, Wishes()).candidate.name == "new"
+
+
+def test_another_python_is_never_taken_silently_and_the_one_that_would_do_is_named() -> None:
+    locked = lock(package("a", "cp38-cp38-any", "cp39-cp39-manylinux_2_17_x86_64"), python="3.8")
+    with pytest.raises(NoMatchingBase, match=r"No base has Python 3\.8 \(Pipfile\.lock\)") as caught:
+        match(locked, CANDIDATES, Wishes())
+    assert "--python 3.9" in caught.value.hint
+
+
+def test_where_no_python_would_do_the_packages_in_the_way_are_named() -> None:
+    locked = lock(package("a", "py3-none-any"), package("b", sdist=True), python="3.8")
+    with pytest.raises(NoMatchingBase) as caught:
+        match(locked, CANDIDATES, Wishes())
+    assert "lacks a wheel for b" in caught.value.hint
+
+
+def test_the_python_asked_for_counts_more_than_the_locks() -> None:
+    locked = lock(package("a", "py3-none-any"), python="3.8")
+    assert match(locked, CANDIDATES, Wishes(python="3.13")).candidate.name == "trixie"
+
+
+def test_a_lock_without_python_gets_the_newest_base_that_suits_it() -> None:
+    locked = lock(package("a", "cp311-cp311-manylinux_2_17_x86_64", "cp39-cp39-manylinux_2_17_x86_64"))
+    assert match(locked, CANDIDATES, Wishes()).candidate.name == "bookworm"
+
+
+def test_requires_python_of_a_lock_limits_the_bases() -> None:
+    locked = lock(package("a", "py3-none-any"))
+    limited = replace(locked, pylock=replace(locked.pylock, requires_python=SpecifierSet("<3.12,>=3.10")))
+    assert match(limited, CANDIDATES, Wishes()).candidate.name == "bookworm"
+
+
+def test_missing_files_are_a_table_with_a_row_for_each_package() -> None:
+    locked = lock(
+        package("good", "py3-none-any"),
+        package("pandas", "cp38-cp38-manylinux_2_17_x86_64", "cp39-cp39-manylinux_2_17_x86_64"),
+        package("sklearn", sdist=True),
+        python="3.11",
+    )
+    with pytest.raises(NoMatchingFiles, match="2 of 3 locked packages have no file") as caught:
+        match(locked, CANDIDATES, Wishes())
+    rows = caught.value.details
+    assert [row.split()[:2] for row in rows[1:3]] == [["pandas", "1.0"], ["sklearn", "1.0"]]
+    assert rows[3].startswith("the target accepts: cp311")
+    assert "Python 3.9 on glibc ≥ 2.17 would satisfy 2 of 3 (not sklearn)" in caught.value.hint
+
+
+def test_a_base_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(NoMatchingBase, match="no base named 'woody'") as caught:
+        match(lock(package("a", "py3-none-any")), CANDIDATES, Wishes(base="woody"))
+    assert "bookworm, bullseye, trixie" in caught.value.hint
