@@ -9,14 +9,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 from nb2image.engines.client import Engine
 from nb2image.errors import EngineRefused, Unwritable
 from nb2image.runtime import OUTPUT
+
+if TYPE_CHECKING:
+    from docker.types.daemon import CancellableStream
 
 __all__ = ["MODE_LABEL", "Mode", "Server", "image_mode", "run_batch", "serve"]
 
@@ -25,11 +29,16 @@ MODE_LABEL = "io.nb2image.mode"
 
 Mode = Literal["jupyter", "batch"]
 
+_Frame: TypeAlias = tuple[bytes | None, bytes | None]
+"""A piece of the output, and a piece of the error output."""
+
 _PORT_IN_IMAGE = 8888
 _PORTS = range(8888, 8988)
 _GRACE_SECONDS = 30
 """Between SIGTERM and SIGKILL: a batch run writes the partial notebook meanwhile."""
 _ANSWER_SECONDS = 180
+_INTERRUPTED = 130
+"""Exit code of a run that was interrupted, where the container itself reports success: 128 + SIGINT."""
 
 
 def image_mode(engine: Engine, reference: str) -> Mode:
@@ -63,8 +72,8 @@ def run_batch(
 ) -> int:
     """Run a batch image, its output streamed, ``output`` mounted where it writes; return its exit code.
 
-    On KeyboardInterrupt the container gets SIGTERM and the time to leave the partial notebook. Raises `EngineRefused`,
-    and `Unwritable` when ``output`` cannot be made.
+    On KeyboardInterrupt the container gets SIGTERM and the time to leave the partial notebook, and the code is never
+    0. Raises `EngineRefused`, and `Unwritable` when ``output`` cannot be made.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -76,12 +85,12 @@ def run_batch(
     mounts = {output.absolute(): OUTPUT}
     with _container(engine, reference, arguments, user=_user(engine), mounts=mounts) as container:
         container.attach(stdout, stderr)
-        container.start()
         try:
+            container.start()
             return container.wait()
         except KeyboardInterrupt:
             container.stop()
-            return container.wait()
+            return container.wait() or _INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,7 @@ class _Container:
     reference: str
     id: str
     _readers: list[threading.Thread] = field(default_factory=list)
+    _ending: Future[int] | None = None
 
     def attach(self, stdout: BinaryIO, stderr: BinaryIO) -> None:
         """Copy the output from its first byte on: to be called before `start`."""
@@ -156,28 +166,46 @@ class _Container:
         reader.start()
         self._readers.append(reader)
 
-    def _copy(self, stream: Iterator[tuple[bytes | None, bytes | None]], stdout: BinaryIO, stderr: BinaryIO) -> None:
+    def _copy(self, stream: CancellableStream[_Frame], stdout: BinaryIO, stderr: BinaryIO) -> None:
         # Whatever breaks the connection also breaks `wait`, which reports it; a reader that has gone (`| head`) must
         # not keep the container from ending.
         with suppress(EngineRefused), self.engine.asked(f"the output of {self.reference}"):
-            for out, err in stream:
-                for data, sink in ((out, stdout), (err, stderr)):
-                    if data:
-                        with suppress(BrokenPipeError):
-                            sink.write(data)
-                            sink.flush()
+            try:
+                for out, err in stream:
+                    for data, sink in ((out, stdout), (err, stderr)):
+                        if data:
+                            with suppress(BrokenPipeError):
+                                sink.write(data)
+                                sink.flush()
+            finally:
+                # The stream's own close() leaves the connection's file open.
+                stream._response.close()  # type: ignore[attr-defined]
+
+    def finish_output(self) -> None:
+        """Wait until all output is copied; at once where the container has ended."""
+        for reader in self._readers:
+            reader.join(10)
 
     def start(self) -> None:
         with self.engine.asked(f"to run {self.reference}"):
             self.engine.api.start(self.id)
 
     def wait(self) -> int:
-        """Wait until it ends and its output has been copied; the exit code."""
-        with self.engine.asked(f"the end of {self.reference}"):
-            code = int(self.engine.api.wait(self.id, timeout=None)["StatusCode"])
-        for reader in self._readers:
-            reader.join(10)
+        """Wait until it ends and its output has been copied; the exit code. May be interrupted, and called again."""
+        if self._ending is None:
+            # In a thread, so that Ctrl-C interrupts no request and its answer is still there afterwards.
+            self._ending = Future()
+            threading.Thread(target=self._await_end, args=(self._ending,), daemon=True).start()
+        code = self._ending.result()
+        self.finish_output()
         return code
+
+    def _await_end(self, ending: Future[int]) -> None:
+        try:
+            with self.engine.asked(f"the end of {self.reference}"):
+                ending.set_result(int(self.engine.api.wait(self.id, timeout=None)["StatusCode"]))
+        except EngineRefused as error:
+            ending.set_exception(error)
 
     @property
     def running(self) -> bool:
@@ -225,6 +253,7 @@ def _container(
     finally:
         with engine.asked(f"to remove the container of {reference}"), suppress(docker.errors.NotFound):
             engine.api.remove_container(container.id, force=True, v=True)
+        container.finish_output()
 
 
 def _wait_for_answer(container: _Container, port: int) -> None:
