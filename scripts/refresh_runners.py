@@ -1,0 +1,114 @@
+"""Resolve the runners anew and write their locks: hashed requirements, one file per runner and Python minor.
+
+::
+
+    python scripts/refresh_runners.py [--python X.Y]… [RUNNER]…
+
+uv resolves (it must be on PATH or beside this interpreter, and uses its own configured index). Of each package only
+the wheel that a base with glibc 2.28 installs is kept, for x86_64 and for aarch64: so the runner is the same files on
+every base, needs no compiler, and the lock names no index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tomllib
+from packaging.pylock import Package, Pylock
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
+
+from nb2image.target.environment import wheel_tags
+
+RUNNERS = Path(__file__).parents[1] / "src/nb2image/images/runners"
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+MACHINES = ("x86_64", "aarch64")
+GLIBC = Version("2.28")
+
+
+class Runner(NamedTuple):
+    """What is asked for, and packages to leave out although something asks for them."""
+
+    requirements: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+
+LOCKS = {
+    # JupyterLab asks for ipykernel so that a fresh installation has a kernel; here the kernel is another environment.
+    "jupyter": Runner(("jupyterlab>=4", "jupyterhub>=5"), without=("ipykernel",)),
+    "batch": Runner(("papermill>=2.6",)),
+    "support": Runner(("ipykernel>=6",)),
+}
+
+
+def resolve(runner: Runner, python: str, machine: str) -> Pylock:
+    """What uv resolves for this Python on this machine."""
+    uv = shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv") or sys.exit("uv is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        requirements, overrides, result = (Path(folder, n) for n in ("requirements.in", "overrides.txt", "pylock.toml"))
+        requirements.write_text("\n".join(runner.requirements))
+        overrides.write_text("".join(f"{name} ; python_version < '0'\n" for name in runner.without))
+        subprocess.run(
+            [
+                *(uv, "pip", "compile", "--quiet", "--format=pylock.toml", f"--output-file={result}"),
+                *("--only-binary=:all:", f"--python-version={python}"),
+                *(f"--python-platform={machine}-manylinux_2_{GLIBC.minor}", f"--overrides={overrides}"),
+                str(requirements),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return Pylock.from_dict(tomllib.loads(result.read_text()))
+
+
+def wheel_hash(package: Package, python: str, machine: str) -> str:
+    """The sha256 of the wheel that such a target installs."""
+    rank = {tag: place for place, tag in enumerate(wheel_tags(Version(python), machine, GLIBC))}
+    found = []
+    for wheel in package.wheels or ():
+        places = [rank[tag] for tag in parse_wheel_filename(wheel.filename)[3] if tag in rank]
+        if places:
+            found.append((min(places), wheel.hashes["sha256"]))
+    if not found:
+        sys.exit(f"{package.name} {package.version} has no wheel for Python {python} on {machine}, glibc {GLIBC}")
+    return min(found)[1]
+
+
+def lock(runner: Runner, python: str) -> str:
+    """Hashed requirements that serve every machine: the same versions, the wheel of each machine."""
+    rows: dict[str, list[str]] = {}
+    for machine in MACHINES:
+        for package in resolve(runner, python, machine).packages:
+            rows.setdefault(f"{package.name}=={package.version}", []).append(wheel_hash(package, python, machine))
+    if partial := sorted(pin for pin, hashes in rows.items() if len(hashes) != len(MACHINES)):
+        sys.exit(f"{runner.requirements} on Python {python} resolve to other packages on another machine: {partial}")
+    return "".join(
+        " \\\n    ".join([pin, *(f"--hash=sha256:{value}" for value in sorted(set(hashes)))]) + "\n"
+        for pin, hashes in sorted(rows.items())
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--python", action="append", metavar="X.Y", help=f"default: {', '.join(PYTHONS)}")
+    parser.add_argument("runner", nargs="*", metavar="RUNNER", help=f"default: {', '.join(LOCKS)}")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.runner) - LOCKS.keys():
+        parser.error(f"no such runner: {', '.join(sorted(unknown))}")
+    for name in options.runner or LOCKS:
+        for python in options.python or PYTHONS:
+            file = RUNNERS / f"{name}-{python}.txt"
+            file.write_text(lock(LOCKS[name], python))
+            print(f"{file.name}: {file.read_text().count('==')} packages")
+
+
+if __name__ == "__main__":
+    main()
