@@ -2,9 +2,9 @@
 
 Beside the layout's files stands ``manifest.json``, which engines before the OCI layout read; its layers point
 into ``blobs/sha256/``. Names: ``manifest.json`` has them as Docker shows them (``ds108:latest``), ``index.json``
-as :mod:`nb2image.image.layout` says. What the engines make of ``ds108:latest``: Docker keeps it; podman calls the
-image ``docker.io/library/ds108:latest`` and finds it under ``ds108``. With more than one name podman passes over
-``index.json`` ("more than one image in oci") and takes ``manifest.json``.
+as :mod:`nb2image.image.layout` says. What the engines make of ``ds108``: Docker calls it ``ds108:latest``; podman
+reads ``index.json`` and calls it ``docker.io/library/ds108:latest``, or, with several names ("more than one image
+in oci"), ``manifest.json`` and then ``localhost/ds108:latest``. All of them find it under ``ds108``.
 
 The tar is deterministic: sorted names, one fixed time, root:root, no padding beyond the two end blocks.
 """
