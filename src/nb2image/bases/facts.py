@@ -220,7 +220,7 @@ def _compiled_in(program: bytes, minor: str) -> list[str]:
 
     Two different ones (another library of that version linked in) say nothing.
     """
-    pattern = rb"\0(" + re.escape(minor).encode() + rb"\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?)\0"
+    pattern = rb"\0(" + re.escape(minor).encode() + rb"\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?)(?=\0)"
     found = {match.decode() for match in re.findall(pattern, program)}
     return sorted(found) if len(found) == 1 else []
 

@@ -13,7 +13,7 @@ from nb2image.cache import Store
 from nb2image.errors import NotAnImage, OutputError
 from nb2image.image.model import Image
 from nb2image.image.names import parse_name
-from nb2image.image.read import Stored, open_image, split_base, stored_images
+from nb2image.image.read import Stored, find_image, split_base, stored_images
 from nb2image.progress import Listener, stage
 from nb2image.target.model import Platform
 
@@ -57,14 +57,11 @@ class LayoutProvider:
 
     def _read(self) -> list[_Found]:
         path, ref = split_base(self._location)
-        if ref is not None:
-            image = open_image(self._location, self._platform)
-            return [self._base(path, self._location, (ref,), image)]
-        stored = stored_images(path, self._platform)
-        if len(stored) < 2:
-            image = open_image(path, self._platform)
-            return [self._base(path, str(path), stored[0].names, image)]
-        return self._several(path, stored)
+        stored = stored_images(path, self._platform) if ref is None else []
+        if len(stored) > 1:
+            return self._several(path, stored)
+        one = find_image(self._location, self._platform)
+        return [self._base(path, self._location, one.names, one.read())]
 
     def _several(self, path: Path, stored: Sequence[Stored]) -> list[_Found]:
         """Those that can be a base; images without Python may stand beside them."""

@@ -23,7 +23,7 @@ from nb2image.image.names import parse_name
 from nb2image.image.streams import checked, damaged
 from nb2image.target.model import Platform
 
-__all__ = ["Stored", "open_image", "read_archive", "read_layout", "split_base", "stored_images"]
+__all__ = ["Stored", "find_image", "open_image", "read_archive", "read_layout", "split_base", "stored_images"]
 
 # As much of a document as containers/image reads.
 _LARGEST_DOCUMENT = 4 << 20
@@ -94,8 +94,13 @@ def read_archive(path: Path, ref: str | None = None, platform: Platform | None =
 
 def open_image(location: Path | str, platform: Platform | None = None) -> Image:
     """The image at ``PATH[:REF]``, whatever stands there. Raises `NotAnImage`."""
+    return find_image(location, platform).read()
+
+
+def find_image(location: Path | str, platform: Platform | None = None) -> Stored:
+    """The same with its names, its layers' documents not yet read."""
     path, ref = split_base(location)
-    return _chosen(stored_images(path, platform), ref, platform, str(path)).read()
+    return _chosen(stored_images(path, platform), ref, platform, str(path))
 
 
 def split_base(location: Path | str) -> tuple[Path, str | None]:
