@@ -16,17 +16,16 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.util import find_spec
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
-from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
 from packaging.utils import canonicalize_name
 
 from nb2image import __version__
 from nb2image.errors import IndexAnswered, IndexFailure, IndexUnreachable
-from nb2image.index.credentials import Credentials, bare, expand, origin, redact
+from nb2image.index.credentials import Credentials, bare, expand, origin, redact, split
 from nb2image.index.pages import ACCEPT, IndexFile, NoIndexPage, read_page
 from nb2image.index.settings import Network, configured_urls, network
 
@@ -47,7 +46,7 @@ class Interrupted(Exception):
 
 def file_path(url: str) -> Path | None:
     """The path that a ``file:`` URL names (RFC 8089), None for any other URL."""
-    parts = urlsplit(url)
+    parts = split(url)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
@@ -66,15 +65,15 @@ def refuse(url: str, status: int, reason: str = "") -> NoReturn:
 
 
 def _host(url: str) -> str:
-    return urlsplit(bare(url)).netloc or redact(url)
+    return split(bare(url)).netloc or redact(url)
 
 
 class IndexClient:
     """An HTTP client for indexes; every method may be called by several threads at once.
 
     ``retries`` is how often a request is repeated after a failure that may pass: no connection, time-out, reset,
-    408, 425, 429 and most of 5xx. ``timeout`` in seconds for connecting and for each read; None: pip's. ``http2``
-    suits many small pages; downloads want one connection each. ``sleep`` is there for tests.
+    408, 425, 429 and most of 5xx. ``timeout`` in seconds for connecting and for each read; None: pip's. ``sleep``
+    is there for tests.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class IndexClient:
         *,
         retries: int = 5,
         timeout: float | None = None,
-        http2: bool = True,
         connections: int = 16,
         sleep: Callable[[float], object] | None = None,
         network: Network | None = None,
@@ -91,7 +89,6 @@ class IndexClient:
         self.retries = retries
         self._indexes = tuple(indexes)
         self._timeout = timeout
-        self._http2 = http2
         self._connections = connections
         self._stopped = threading.Event()
         self._sleep = sleep or self._stopped.wait
@@ -137,8 +134,7 @@ class IndexClient:
 
         Raises `IndexUnreachable` and `IndexAnswered`.
         """
-        url = urljoin(expand(index).rstrip("/") + "/", f"{canonicalize_name(name)}/")
-        return self.page(url)
+        return self.page(f"{expand(index).rstrip('/')}/{canonicalize_name(name)}/")
 
     def page(self, url: str) -> tuple[IndexFile, ...] | None:
         """The files of one index page."""
@@ -215,6 +211,7 @@ class IndexClient:
         """Raise the error of the last attempt."""
         if retry.status is not None:
             refuse(url, retry.status, retry.reason)
+        url = retry.url or url
         error = IndexUnreachable(
             f"{_host(url)} cannot be reached: {retry.reason}.",
             hint="Check the network and the URL, name another index with --index-url, or build with --offline.",
@@ -236,7 +233,7 @@ class IndexClient:
 
         if dead := self._dead.get(origin(url)):
             raise dead
-        if urlsplit(url).scheme not in {"http", "https"}:
+        if split(url).scheme not in {"http", "https"}:
             raise IndexAnswered(
                 f"{redact(url)} is no URL that can be fetched.", hint="Indexes are reached by https, http or file URLs."
             )
@@ -267,12 +264,14 @@ class IndexClient:
     def _as_failure(self, url: str, error: Exception) -> Exception:
         import httpx
 
+        with contextlib.suppress(AttributeError, RuntimeError):
+            url = str(error.request.url)  # type: ignore[attr-defined]
         if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
             return IndexAnswered(
                 f"{redact(url)} leads to no URL that can be fetched.", hint="Name another index with --index-url."
             )
         if isinstance(error, httpx.DecodingError):
-            return Retry("its answer is damaged (content encoding)")
+            return Retry("its answer is damaged (content encoding)", url=url)
         certificate = _certificate_error(error)
         if certificate is not None:
             return IndexUnreachable(
@@ -281,7 +280,7 @@ class IndexClient:
             )
         reason = _reason(error)
         unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
-        return Retry(reason, unconnected=unconnected)
+        return Retry(reason, unconnected=unconnected, url=url)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         client, logins = self._http(), self._logins()
@@ -314,14 +313,15 @@ class IndexClient:
         with self._lock:
             if self._client is None:
                 how = self._network or network()
-                http2 = self._http2 and find_spec("h2") is not None
                 limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
                 mounts: dict[str, httpx.BaseTransport | None] = {}
                 if how.trusted_hosts:
-                    trusting = httpx.HTTPTransport(verify=_trusting(), http2=http2, limits=limits)
+                    trusting = httpx.HTTPTransport(verify=_trusting(), limits=limits)
                     mounts.update((f"https://{host}", trusting) for host in how.trusted_hosts)
                 self._client = httpx.Client(
-                    http2=http2,
+                    # Not HTTP/2: shared by threads it fails (https://github.com/encode/httpx/issues/3002), and one
+                    # connection for each download is the faster way.
+                    http2=False,
                     verify=_verifying(how),
                     timeout=httpx.Timeout(self._timeout or how.timeout, pool=None),
                     limits=limits,
@@ -333,16 +333,23 @@ class IndexClient:
 
 class Retry(Exception):
     """A failure that may pass. ``status`` where there was an answer; ``after`` seconds that it asks to wait;
-    ``unconnected`` where the host was not even reached."""
+    ``unconnected`` where the host was not even reached; ``url`` where a redirect had led by then."""
 
     def __init__(
-        self, reason: str, status: int | None = None, after: float | None = None, *, unconnected: bool = False
+        self,
+        reason: str,
+        status: int | None = None,
+        after: float | None = None,
+        *,
+        unconnected: bool = False,
+        url: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.after = after
         self.unconnected = unconnected
+        self.url = url
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -381,6 +388,8 @@ def _reason(error: Exception) -> str:
     return f"the connection broke ({type(error).__name__})"
 
 
+# Loading authorities takes a tenth of a second, and a build has two clients.
+@lru_cache
 def _verifying(how: Network) -> ssl.SSLContext:
     """The machine's authorities, as pip trusts them, and certifi's for machines whose OpenSSL knows none."""
     import certifi

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-__all__ = ["Credentials", "Login", "bare", "expand", "redact", "storable"]
+__all__ = ["Credentials", "Login", "bare", "expand", "origin", "redact", "split", "storable"]
 
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _HIDDEN = "****"
@@ -62,13 +62,13 @@ def expand(url: str) -> str:
 
 def bare(url: str) -> str:
     """The URL without user name and password."""
-    parts = _split(url)
+    parts = split(url)
     return url if "@" not in parts.netloc else urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def redact(url: str) -> str:
     """The URL as it may be shown: user name, password, query and what came from the environment are hidden."""
-    parts = _split(url)
+    parts = split(url)
     netloc = parts.netloc
     if "@" in netloc:
         netloc = f"{_HIDDEN}@{netloc.rpartition('@')[2]}"
@@ -86,7 +86,7 @@ def storable(url: str) -> str | None:
 
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port (RFC 6454)."""
-    parts = _split(url)
+    parts = split(url)
     try:
         port = parts.port
     except ValueError:
@@ -94,7 +94,8 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
-def _split(url: str) -> SplitResult:
+def split(url: str) -> SplitResult:
+    """The parts of a URL; of one that cannot be taken apart, nothing."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -129,8 +130,8 @@ class Credentials:
             near = [index for index in self._indexes if _may_share(origin(index), wanted) and _login(index)]
         if near:
             # Several indexes of one host may have a login each: the one with most of the path in common.
-            path = urlsplit(url).path
-            return _login(max(near, key=lambda index: _shared_path(urlsplit(index).path, path)))
+            path = split(url).path
+            return _login(max(near, key=lambda index: _shared_path(split(index).path, path)))
         return _from_netrc(wanted[1])
 
     def login_after_refusal(self, url: str) -> Login | None:
@@ -158,13 +159,13 @@ def _shared_path(one: str, other: str) -> int:
 
 
 def _user(url: str) -> str | None:
-    return unquote(urlsplit(url).username or "") or None
+    return unquote(split(url).username or "") or None
 
 
 def _login(url: str) -> Login | None:
     """The login inside a URL. A lone user name is a token where there is no password (RFC 3986, 3.2.1 leaves it
     to the scheme; indexes use it so), unless keyring has the password, which an answer of 401 will show."""
-    parts = _split(url)
+    parts = split(url)
     if not parts.username and not parts.password:
         return None
     return Login(unquote(parts.username or ""), unquote(parts.password or ""))

@@ -108,7 +108,7 @@ def download_each(
         return
     # The biggest first: the small ones fill the gaps at the end.
     absent.sort(key=lambda file: file.size or 0, reverse=True)
-    own = client or IndexClient((*settings.named(), *indexes), http2=False, connections=_WORKERS * 2)
+    own = client or IndexClient((*settings.named(), *indexes), connections=_WORKERS * 2)
     fetcher = _Fetcher(settings.indexes_for(indexes), store, listener, own)
     try:
         yield from in_parallel(fetcher.fetch, absent, workers=_WORKERS, stop=fetcher.stop)
