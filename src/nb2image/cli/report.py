@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,13 @@ def _line(name: str, text: str) -> None:
     click.echo(f"{click.style(f'{name:<9}', bold=True)} {text}")
 
 
+def _wheels(chosen: Sequence[Chosen]) -> str:
+    """How many and how large; an index need not tell sizes (PEP 503 has none)."""
+    if any(wheel.size is None for _, wheel in chosen):
+        return f"{len(chosen)} wheels"
+    return f"{len(chosen)} wheels, {shown(sum(wheel.size or 0 for _, wheel in chosen))}"
+
+
 def print_plan(plan: Plan, *, verbose: bool) -> None:
     """The plan as a page: what, from which lock, on which base and why, with which packages."""
     lock, candidate = plan.lock, plan.match.candidate
@@ -112,16 +119,12 @@ def print_plan(plan: Plan, *, verbose: bool) -> None:
     for row in plan.match.rows:
         if not row.chosen:
             _line("  not", f"{row.name} ({row.target}): {row.reason}")
-    sizes: Mapping[str, int] = {
-        name: sum(wheel.size or 0 for _, wheel in chosen)
-        for name, chosen in (("kernel", plan.kernel), ("runner", plan.runner), ("support", plan.support))
-    }
-    _line("kernel", f"{len(plan.kernel)} wheels, {shown(sizes['kernel'])}")
+    _line("kernel", _wheels(plan.kernel))
     if plan.match.selection.skipped:
         _line("  not", f"excluded by markers: {', '.join(plan.match.selection.skipped)}")
     if plan.support:
-        _line("support", f"{len(plan.support)} wheels, {shown(sizes['support'])}, since the lock brings no ipykernel")
-    _line("runner", f"{plan.request.mode}: {len(plan.runner)} wheels, {shown(sizes['runner'])}")
+        _line("support", f"{_wheels(plan.support)}, since the lock brings no ipykernel")
+    _line("runner", f"{plan.request.mode}: {_wheels(plan.runner)}")
     _line("bytecode", "compiled" if plan.request.with_bytecode else "not compiled")
     if verbose:
         for package, wheel in plan.kernel:
