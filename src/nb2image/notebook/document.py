@@ -140,8 +140,6 @@ def _read(file: Path, *, root: Path | None, name: str) -> Notebook:
         raise NotANotebook(
             f"{file} cannot be read: {error.strerror or error}.", hint="Check the path and its permissions."
         ) from error
-    except ValueError as error:
-        raise NotANotebook(f"{str(file)!r} is no path: {error}.", hint="Check the path.") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
