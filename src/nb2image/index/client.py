@@ -9,17 +9,14 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import mimetypes
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
-from urllib.request import url2pathname
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
@@ -30,6 +27,8 @@ from nb2image.index.pages import ACCEPT, IndexFile, NoIndexPage, read_page
 from nb2image.index.settings import Network, configured_urls, network
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 __all__ = ["IndexClient", "Interrupted", "Retry", "file_path", "is_missing", "refuse"]
@@ -47,7 +46,7 @@ class Interrupted(Exception):
 def file_path(url: str) -> Path | None:
     """The path that a ``file:`` URL names (RFC 8089), None for any other URL."""
     parts = split(url)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def is_missing(status: int) -> bool:
@@ -152,7 +151,8 @@ class IndexClient:
             raise IndexUnreachable(
                 f"The index page {file} cannot be read: {error.strerror}.", hint="Check its permissions."
             ) from error
-        return self._read(data, mimetypes.guess_type(file.name)[0] or "", url, file.as_uri())
+        kind = "application/json" if file.suffix == ".json" else "text/html"
+        return self._read(data, kind, url, file.as_uri())
 
     def _remote_page(self, url: str) -> tuple[IndexFile, ...] | None:
         with self.stream(url, {"Accept": ACCEPT}) as response:
@@ -354,6 +354,8 @@ class Retry(Exception):
 
 def _retry_after(response: httpx.Response) -> float | None:
     """RFC 9110, 10.2.3: seconds or a date."""
+    import email.utils
+
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
@@ -364,6 +366,8 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _certificate_error(error: BaseException | None) -> str | None:
+    import ssl
+
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error.verify_message
@@ -392,6 +396,8 @@ def _reason(error: Exception) -> str:
 @lru_cache
 def _verifying(how: Network) -> ssl.SSLContext:
     """The machine's authorities, as pip trusts them, and certifi's for machines whose OpenSSL knows none."""
+    import ssl
+
     import certifi
 
     try:
@@ -413,6 +419,8 @@ def _verifying(how: Network) -> ssl.SSLContext:
 
 
 def _trusting() -> ssl.SSLContext:
+    import ssl
+
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -14,8 +14,6 @@ import itertools
 import json
 import os
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -196,6 +194,9 @@ def _from_keyring(service: str, user: str | None) -> Login | None:
 
 
 def _from_keyring_program(service: str, user: str | None) -> Login | None:
+    import shutil
+    import subprocess
+
     program = shutil.which("keyring")
     if program is None:
         return None
