@@ -32,7 +32,7 @@ def write_cache(tree: Tree, debs: Sequence[Deb], architecture: str) -> None:
     triplet, flag = _ARCHITECTURES[architecture]
     found: list[tuple[str, str]] = []
     for soname in sorted({name for deb in debs for name in _sonames(deb)}):
-        for folder in (f"usr/lib/{triplet}", "usr/lib", "usr/lib64"):
+        for folder in (f"usr/lib/{triplet}", "usr/lib"):
             if f"{folder}/{soname}" in tree:
                 # The loader's folders are spelt without /usr, as on a merged system that ldconfig ran on.
                 found.append((soname, f"/{folder.removeprefix('usr/')}/{soname}"))

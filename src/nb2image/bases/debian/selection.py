@@ -86,7 +86,8 @@ def is_left_out(path: str) -> bool:
     """Whether a package's path (no leading ``/``, usr-merged; a directory without trailing ``/``) is documentation,
     a manual page or a translation. Copyright files stay: licences ask for them."""
     if path.startswith("usr/share/doc/"):
-        return not path.endswith("/copyright")
+        # A package's folder may be a link to that of another with the same licence.
+        return path.count("/") > 3 and not path.endswith("/copyright")
     if path.startswith("usr/share/locale/"):
         return path != "usr/share/locale/locale.alias"
     return f"{path}/".startswith(_DROPPED)

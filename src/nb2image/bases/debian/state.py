@@ -47,7 +47,7 @@ def _base_files(tree: Tree) -> None:
     tree.link("var/spool/mail", "../mail")
     tree.link("var/run", "/run")
     tree.link("var/lock", "/run/lock")
-    for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "share/man", "src"):
+    for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "share/man", "share/ca-certificates", "src"):
         tree.directory(f"usr/local/{name}")
     tree.link("usr/local/man", "share/man")
     for name, mode in (("wtmp", 0o664), ("lastlog", 0o664), ("btmp", 0o660)):
@@ -100,13 +100,16 @@ def _alternatives(tree: Tree) -> None:
 
 
 def _shells(tree: Tree) -> None:
-    """debianutils: bullseye has one list, later suites add what each shell's package states and its merged path."""
-    lines = (tree.read("usr/share/debianutils/shells") or b"").decode().splitlines()
-    for entry in tree.below("usr/share/debianutils/shells.d"):
-        for shell in (tree.read(entry.path) or b"").decode().split():
-            for path in (shell, "/" + tree.merged(shell.lstrip("/"))):
-                if path not in lines:
-                    lines.append(path)
+    """debianutils: bullseye has one list; later suites add each shell's own list, and every merged path."""
+    template = "usr/share/debianutils/shells"
+    lines = (tree.read(template) or b"").decode().splitlines()
+    folder = tree.below(f"{template}.d")
+    for path in (template, *(entry.path for entry in folder)) if folder else ():
+        for line in (tree.read(path) or b"").decode().splitlines():
+            shell = line.partition("#")[0].strip()
+            for spelling in (shell, "/" + tree.merged(shell.lstrip("/"))) if shell else ():
+                if spelling not in lines:
+                    lines.append(spelling)
     if lines:
         tree.file("etc/shells", "".join(f"{line}\n" for line in lines))
 
