@@ -216,13 +216,17 @@ def _stated_versions(files: FileSystem, program: bytes, prefix: str, library: st
 
 
 def _compiled_in(program: bytes, minor: str) -> list[str]:
-    """`PY_VERSION`, which `Py_GetVersion` formats: a string of its own among the program's constants.
+    """`PY_VERSION`, which `Py_GetVersion` formats: a string of its own among the program's constants, or the end
+    of a longer one (``/opt/python-3.12.1``), since linkers merge strings with equal ends.
 
     Two different ones (another library of that version linked in) say nothing.
     """
-    pattern = rb"\0(" + re.escape(minor).encode() + rb"\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?)(?=\0)"
-    found = {match.decode() for match in re.findall(pattern, program)}
-    return sorted(found) if len(found) == 1 else []
+    version = re.escape(minor).encode() + rb"\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?(?=\0)"
+    for before in (rb"(?<=\0)", rb"(?<![\d.])"):
+        found = {match.decode() for match in re.findall(before + version, program)}
+        if len(found) == 1:
+            return sorted(found)
+    return []
 
 
 def _from_details(document: bytes) -> Iterator[str]:

@@ -121,6 +121,11 @@ def test_every_form_of_the_version_is_read(stated: str, version: str) -> None:
     assert read_target(image_of(files_of(contents))).python == Version(version)
 
 
+def test_a_version_that_the_linker_merged_into_the_end_of_a_path_is_read() -> None:
+    contents = {**DEBIAN, "usr/bin/python3.11": elf("/opt/lib3.11", "/build/Python-3.11.7", "2.3.11.9")}
+    assert read_target(image_of(files_of(contents))).python == Version("3.11.7")
+
+
 def build_details(**changes: object) -> bytes:
     version = {"major": 3, "minor": 11, "micro": 4, "releaselevel": "final", "serial": 0, **changes}
     return json.dumps({"implementation": {"name": "cpython", "version": version}}).encode()
