@@ -94,9 +94,9 @@ class Tree:
         return sorted((e for path, e in self._entries.items() if path.startswith(prefix)), key=lambda e: e.path)
 
     def close_merge(self) -> None:
-        """Add the top-level links of usr-merge for the folders that exist, and ``/lib64`` where a loader is there."""
+        """Add the top-level links of usr-merge: always the three main ones, the others for folders that exist."""
         for name in sorted(_MERGED):
-            if name in {"bin", "sbin", "lib"} or f"usr/{name}" in self._entries:
+            if name in {"bin", "sbin", "lib"} or f"usr/{name}" in self._entries or self.below(f"usr/{name}"):
                 self.directory(f"usr/{name}")
                 self.link(name, f"usr/{name}")
 
