@@ -14,12 +14,14 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from types import FrameType
 from typing import Any, Dict, List, Optional
 
 from nb2image.runtime import OUTPUT, SOURCE, WORK, prepare
 
 FAILED = 1
+USAGE = 2
 NO_NOTEBOOK = 10
 KERNEL_DIED = 138
 """What papermill itself exits with."""
@@ -44,8 +46,13 @@ class Stopped(Exception):
     """A signal ended the run."""
 
 
-class KernelDied(Exception):
-    """The kernel went away by itself."""
+class Broken(Exception):
+    """The run cannot go on, for a reason that no cell's traceback tells; ``reason`` is half a sentence."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class Run:
@@ -82,11 +89,11 @@ class Run:
         """The cell in words: counted as in the notebook that went in, and by its execution count."""
         if self.cell is None:
             return "the first cell"
-        if _injected(self.cell):
+        if not _original(self.cell):
             return "the cell of the parameters"
         number = 0
         for cell in self.client.nb.cells:
-            number += not _injected(cell)
+            number += _original(cell)
             if cell is self.cell:
                 break
         count = self.cell.get("execution_count")
@@ -102,16 +109,25 @@ class Run:
         return "stdout" if output == "-" else output
 
 
-def _injected(cell: Dict[str, Any]) -> bool:
-    return "injected-parameters" in cell["metadata"].get("tags", ())
+def _original(cell: Dict[str, Any]) -> bool:
+    """Whether a cell was in the notebook, rather than put in by papermill: parameters, marks of a failure."""
+    return not {"injected-parameters", "papermill-error-cell-tag"} & set(cell["metadata"].get("tags", ()))
 
 
 def _register_engine(run: Run) -> None:
     """Make papermill's default engine one that streams output and can be stopped."""
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.log import logger
+    from traitlets.config import Config
+
+    class Manager(AsyncKernelManager):
+        async def _async_interrupt_kernel(self) -> None:
+            # Shutting down interrupts first, which an idle kernel reports as an error of its own.
+            if run.running or not self.shutting_down:
+                await super()._async_interrupt_kernel()
 
     class Client(PapermillNotebookClient):
         def log_output_message(self, output: Any) -> None:
@@ -128,7 +144,10 @@ def _register_engine(run: Run) -> None:
             except DeadKernelError as error:
                 if not run.signal:
                     self.nb_man.cell_exception(cell, cell_index=cell_index)
-                    raise KernelDied from error
+                    raise Broken(KERNEL_DIED, f"the kernel died in {run.place()} (out of memory?)") from error
+            except CellTimeoutError as error:
+                self.nb_man.cell_exception(cell, cell_index=cell_index)
+                raise Broken(FAILED, f"{run.place()} ran longer than {self.timeout} s") from error
             except CellExecutionError:
                 if not run.signal:
                     raise
@@ -151,9 +170,11 @@ def _register_engine(run: Run) -> None:
             run.client = Client(
                 nb_man,
                 kernel_name=kernel_name,
+                kernel_manager_class=Manager,
                 log=logger,
                 startup_timeout=start_timeout,
                 timeout=execution_timeout,
+                config=Config({"KernelManager": {"transport": prepare.transport()}}),
                 **options,
             )
             return run.client.execute()
@@ -211,6 +232,15 @@ def defaults(chosen: Dict[str, Any], notebook: str) -> None:
         chosen["stderr_file"] = sys.stderr
 
 
+def check_kernel(name: str) -> None:
+    """End with a sentence when the container has no kernel of this name."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    known = KernelSpecManager(ensure_native_kernel=False).find_kernel_specs()
+    if name.lower() not in known:
+        prepare.fail(USAGE, f"there is no kernel {name}; this image has {', '.join(sorted(known))}.")
+
+
 def _command() -> Any:
     """papermill's command with both paths optional and a help text for the image."""
     from papermill.cli import papermill
@@ -236,8 +266,10 @@ def _report(lines: List[str], text: str) -> None:
 
 def _execute(run: Run, notebook: str, arguments: List[str]) -> int:
     import click
+    from nbformat.reader import NotJSONError
     from papermill.exceptions import PapermillExecutionError
 
+    warnings.filterwarnings("ignore", "the file is not specified with any extension")  # papermill on "-"
     command = _command()
     _register_engine(run)
     try:
@@ -247,6 +279,7 @@ def _execute(run: Run, notebook: str, arguments: List[str]) -> int:
             if is_local(source) and not os.path.isfile(source):
                 prepare.fail(NO_NOTEBOOK, f"there is no notebook {source} in the container; mount it, or leave it out.")
             if not context.params["help_notebook"]:
+                check_kernel(context.params["kernel"])
                 check_output(context.params["output_path"])
             command.invoke(context)
     except click.exceptions.Exit as end:
@@ -257,9 +290,11 @@ def _execute(run: Run, notebook: str, arguments: List[str]) -> int:
     except PapermillExecutionError as error:
         _report(error.traceback, f"{run.place()} failed: {error.ename}: {error.evalue}".rstrip(": "))
         return FAILED
-    except KernelDied:
-        _report([], f"the kernel died in {run.place()} (out of memory?); the notebook so far is in {run.save()}.")
-        return KERNEL_DIED
+    except NotJSONError:
+        prepare.fail(NO_NOTEBOOK, f"{context.params['notebook_path']} is no notebook: it is not JSON.")
+    except Broken as error:
+        _report([], f"{error.reason}; the notebook so far is in {run.save()}.")
+        return error.code
     except Exception:
         # Whatever breaks after a signal breaks because of it: a kernel killed while it started, most of all.
         if not run.signal or run.client is None:

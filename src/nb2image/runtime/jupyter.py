@@ -56,7 +56,7 @@ def settings(variables: Mapping[str, str], notebook: str, arguments: List[str]) 
         "base_url": base_url(variables),
         "jpserver_extensions": {__name__: True},
     }
-    found: Dict[str, Any] = {"ServerApp": server, "LabApp": {"default_url": f"/lab/tree/{quote(notebook)}"}}
+    found: Dict[str, Any] = {"ServerApp": server, "LabApp": {"default_url": page(notebook)}}
     # The server refuses to start when one setting is named in two ways.
     if any(".token=" in argument for argument in arguments):
         return found
@@ -73,14 +73,18 @@ def settings(variables: Mapping[str, str], notebook: str, arguments: List[str]) 
     return found
 
 
+def page(notebook: str) -> str:
+    """The path that opens the notebook in JupyterLab."""
+    return f"/lab/tree/{quote(notebook)}"
+
+
 def url(app: Any) -> str:
     """Where a browser on this machine finds a server, token included."""
     host = "127.0.0.1" if app.ip in ("", "*", "0.0.0.0", "::") else app.ip
     scheme = "https" if app.certfile else "http"
-    page = app.default_url if app.default_url.startswith("/lab") else "/lab"
     token = app.identity_provider.token
     query = f"?token={quote(token, safe='')}" if token else ""
-    return f"{scheme}://{host}:{app.port}{app.base_url.rstrip('/')}{page}{query}"
+    return f"{scheme}://{host}:{app.port}{app.base_url.rstrip('/')}{app.default_url}{query}"
 
 
 def _jupyter_server_extension_points() -> List[Dict[str, str]]:
@@ -105,7 +109,7 @@ def hub_settings(variables: MutableMapping[str, str], notebook: str) -> Dict[str
     """Complete JupyterHub's variables, which decide everything that the configuration then leaves open."""
     prefix = variables.setdefault("JUPYTERHUB_SERVICE_PREFIX", "/")
     variables.setdefault("JUPYTERHUB_SERVICE_URL", f"http://0.0.0.0:{port(variables)}{prefix}")
-    variables.setdefault("JUPYTERHUB_DEFAULT_URL", f"/lab/tree/{quote(notebook)}")
+    variables.setdefault("JUPYTERHUB_DEFAULT_URL", page(notebook))
     return {}
 
 
@@ -135,6 +139,7 @@ def main(notebook: str, arguments: List[str]) -> int:
     # Jupyter reads some of these itself; kernels and what they save need not know a token.
     for name in (*_PORTS, "JUPYTER_TOKEN", "JUPYTER_NOTEBOOK_PASSWORD"):
         variables.pop(name, None)
+    config["KernelManager"] = {"transport": prepare.transport()}
     folder = _configure(variables, scratch, config)
     try:
         _serve(hub, arguments)

@@ -26,7 +26,6 @@ _FOLDERS = (
     "IPYTHONDIR",
     "JUPYTER_CONFIG_DIR",
     "JUPYTER_DATA_DIR",
-    "JUPYTER_RUNTIME_DIR",
     "MPLCONFIGDIR",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
@@ -107,7 +106,8 @@ def environment(variables: MutableMapping[str, str] = os.environ) -> str:
     for name in _FOLDERS:
         if name in variables and not writable(variables[name]):
             del variables[name]
-    variables.setdefault("JUPYTER_RUNTIME_DIR", os.path.join(scratch, "runtime"))
+    # Short, local and private: sockets of kernels stand in it.
+    variables["JUPYTER_RUNTIME_DIR"] = os.path.join(scratch, "runtime")
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -121,6 +121,12 @@ def environment(variables: MutableMapping[str, str] = os.environ) -> str:
     variables["JUPYTER_PATH"] = f"{OWN}/jupyter"
     variables["JUPYTER_CONFIG_PATH"] = f"{OWN}/jupyter/config"
     return scratch
+
+
+def transport() -> str:
+    """How kernels are spoken to: by sockets in the runtime folder, which need no network and nobody else can open."""
+    # A socket's path has at most 107 bytes (unix(7)); Jupyter adds "/kernel-<uuid>-ipc-<n>".
+    return "ipc" if len(os.environ["JUPYTER_RUNTIME_DIR"]) < 50 else "tcp"
 
 
 def _copy(source: str, destination: str) -> None:
