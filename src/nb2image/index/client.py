@@ -24,7 +24,7 @@ from nb2image import __version__
 from nb2image.errors import IndexAnswered, IndexFailure, IndexUnreachable
 from nb2image.index.credentials import Credentials, bare, expand, origin, redact, split
 from nb2image.index.pages import ACCEPT, IndexFile, NoIndexPage, read_page
-from nb2image.index.settings import Network, configured_urls, network
+from nb2image.index.settings import Network, configured_urls, network, resolve
 
 if TYPE_CHECKING:
     import ssl
@@ -133,7 +133,7 @@ class IndexClient:
 
         Raises `IndexUnreachable` and `IndexAnswered`.
         """
-        return self.page(f"{expand(index).rstrip('/')}/{canonicalize_name(name)}/")
+        return self.page(f"{expand(resolve(index)).rstrip('/')}/{canonicalize_name(name)}/")
 
     def page(self, url: str) -> tuple[IndexFile, ...] | None:
         """The files of one index page."""

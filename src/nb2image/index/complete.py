@@ -23,7 +23,7 @@ from nb2image.index.credentials import expand, redact, storable
 from nb2image.index.links import LinkedFile, Links
 from nb2image.index.pages import IndexFile
 from nb2image.index.parallel import in_parallel
-from nb2image.index.settings import IndexSettings
+from nb2image.index.settings import IndexSettings, resolve
 from nb2image.lock.model import Lock, hashes_of
 from nb2image.progress import Advanced, Listener, Warned, stage
 
@@ -99,8 +99,8 @@ def search(client: IndexClient, indexes: Sequence[str], name: str, hashes: froze
 
 
 def stated_hashes(hashes: Mapping[str, str]) -> frozenset[str]:
-    """``algorithm:hex`` of each."""
-    return frozenset(f"{algorithm}:{value}" for algorithm, value in hashes.items())
+    """``algorithm:hex`` of each, in lower case."""
+    return frozenset(f"{algorithm}:{value}".lower() for algorithm, value in hashes.items())
 
 
 class _Completer:
@@ -121,6 +121,7 @@ class _Completer:
         self._links = links
         self._gone: list[tuple[str, tuple[str, ...]]] = []
         self._absent: list[str] = []
+        self._asked: dict[str | None, tuple[str, ...]] = {}
         self._guard = threading.Lock()
 
     def run(self) -> Lock:
@@ -140,11 +141,11 @@ class _Completer:
     def _complete(self, package: Package) -> Package:
         if package.version is None or package.vcs or package.directory or package.archive:
             return package
-        hashes = hashes_of(package)
+        hashes = frozenset(h.lower() for h in hashes_of(package))
         linked = self._links.files(package.name, package.version, hashes)
         own = [*(package.wheels or ()), *([package.sdist] if package.sdist else ())]
         if own:
-            return self._with_urls(package, own, linked)
+            return self._with_urls(package, own, linked, hashes)
         if _covered(linked) >= hashes:
             return _with_files(package, [], linked)
         known = self._known(package, hashes, bool(linked))
@@ -156,7 +157,11 @@ class _Completer:
     # -- packages that come with files ----------------------------------------------------------------
 
     def _with_urls(
-        self, package: Package, own: Sequence[PackageWheel | PackageSdist], linked: Sequence[LinkedFile]
+        self,
+        package: Package,
+        own: Sequence[PackageWheel | PackageSdist],
+        linked: Sequence[LinkedFile],
+        hashes: frozenset[str],
     ) -> Package:
         """Keep the files, and find new URLs where there is need."""
         paths = {h: found for found in linked for h in stated_hashes(found.file.hashes)}
@@ -164,8 +169,9 @@ class _Completer:
         replaced = self._settings.indexes is not None
         urls: dict[str, str | None] = {}
         needy = [f for f in own if f not in here and f.path is None and (replaced or f.url is None)]
-        if needy:
-            wanted = frozenset().union(*(stated_hashes(file.hashes) for file in needy)) & hashes_of(package)
+        # Offline the bytes are in the cache or nowhere, and no URL would help.
+        if needy and not self._settings.offline:
+            wanted = frozenset().union(*(stated_hashes(file.hashes) for file in needy)) & hashes
             for known in self._known(package, wanted, bool(here)):
                 urls.update((h, known.url) for h in stated_hashes(known.file.hashes))
 
@@ -187,8 +193,12 @@ class _Completer:
     # -- what the indexes know ------------------------------------------------------------------------------
 
     def _indexes(self, package: Package) -> tuple[str, ...]:
-        first = (package.index,) if package.index else ()
-        return self._settings.indexes_for(dict.fromkeys((*first, *self._lock.indexes)))
+        """The package's own index first. Remembered, since the default is read from several files."""
+        with self._guard:
+            if package.index not in self._asked:
+                first = (package.index,) if package.index else ()
+                self._asked[package.index] = self._settings.indexes_for(dict.fromkeys((*first, *self._lock.indexes)))
+            return self._asked[package.index]
 
     def _known(self, package: Package, hashes: frozenset[str], has_other: bool) -> list[_Known]:
         """Files from the record or from the indexes; empty when there are none, which is then noted as a failure
@@ -253,7 +263,7 @@ class _Completer:
     def _raise_gone(self) -> None:
         gone = sorted(self._gone)
         name, indexes = gone[0]
-        asked = ", ".join(indexes) or "no index (pip is told no-index)"
+        asked = ", ".join(redact(resolve(index)) for index in indexes) or "no index (pip is told no-index)"
         raise PackageGone(
             f"No file of {name} with a locked hash is to be had; asked: {asked}.",
             hint="Name an index that has it with --index-url or --extra-index-url, "

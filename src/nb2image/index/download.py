@@ -19,7 +19,7 @@ from nb2image.index.client import IndexClient, Interrupted, Retry, file_path, is
 from nb2image.index.complete import search, stated_hashes
 from nb2image.index.credentials import expand, redact
 from nb2image.index.parallel import in_parallel
-from nb2image.index.settings import IndexSettings
+from nb2image.index.settings import IndexSettings, resolve
 from nb2image.lock.model import STRONG_HASHES
 from nb2image.progress import Advanced, Finished, Listener, Started
 
@@ -268,7 +268,7 @@ class _Fetcher:
         found = search(self._client, self._indexes, file.package, wanted)
         for offered, _ in found.files:
             return offered.url
-        asked = ", ".join(redact(expand(index)) for index in self._indexes) or "no index"
+        asked = ", ".join(redact(expand(resolve(index))) for index in self._indexes) or "no index"
         raise PackageGone(
             f"{file.filename} of {file.package} {file.version} is to be had nowhere; asked: {asked}.",
             hint="Name an index that has it with --index-url or --extra-index-url, or lock the notebook again.",

@@ -109,6 +109,7 @@ class Links:
 
     def _read_place(self, place: str) -> list[LinkedFile]:
         url = expand(place)
+        shown = redact(url) if "://" in url else place
         remote = "://" in url and not url.startswith("file:")
         path = None if remote else file_path(url) or Path(url).expanduser().absolute()
         try:
@@ -122,9 +123,9 @@ class Links:
             client = self._client or IndexClient()
             page = client.page(path.as_uri() if path is not None else url)
         except (OSError, IndexFailure) as error:
-            self._listener(Warned(f"--find-links {redact(place)} cannot be read: {error}"))
+            self._listener(Warned(f"--find-links {shown} cannot be read: {error}"))
             return []
         if page is None:
-            self._listener(Warned(f"--find-links {redact(place)} is not there."))
+            self._listener(Warned(f"--find-links {shown} is not there."))
             return []
         return [LinkedFile(file, file_path(file.url)) for file in page]

@@ -18,10 +18,22 @@ from typing import Any
 from nb2image.errors import IndexFailure
 from nb2image.lock.model import Lock
 
-__all__ = ["DEFAULT", "IndexSettings", "Network", "configured_urls", "default_find_links", "default_indexes", "network"]
+__all__ = [
+    "DEFAULT",
+    "IndexSettings",
+    "Network",
+    "configured_urls",
+    "default_find_links",
+    "default_indexes",
+    "network",
+    "resolve",
+]
 
 DEFAULT = "default"
 """The word that stands for pip's own configuration where an index URL is expected."""
+PUBLIC = "public"
+"""Stands for the public index until its URL is needed: the library that knows it takes half a second to import,
+which a warm build must not pay."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class IndexSettings:
         return tuple(url for url in (*(self.indexes or ()), *self.extra, *self.find_links) if url != DEFAULT)
 
     def indexes_for(self, lock_indexes: Iterable[str]) -> tuple[str, ...]:
-        """The indexes to ask, in order, for a lock that names these."""
+        """The indexes to ask, in order, for a lock that names these; for `resolve`."""
         chosen = tuple(lock_indexes) if self.indexes is None else self.indexes
         return _unique(_expanded_default((*(chosen or (DEFAULT,)), *self.extra)))
 
@@ -68,6 +80,19 @@ class Network:
 def default_indexes() -> tuple[str, ...]:
     """pip's ``index-url`` and ``extra-index-url``; uv's where pip names no ``index-url``; the public index where
     uv names none either. Empty where pip is told ``no-index``."""
+    return tuple(resolve(index) for index in _default())
+
+
+def resolve(index: str) -> str:
+    """The URL of an index, which may be `PUBLIC`."""
+    if index != PUBLIC:
+        return index
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    return str(PYPI_SIMPLE_ENDPOINT)
+
+
+def _default() -> tuple[str, ...]:
     pip = _pip_options()
     if pip.get("no-index", "").strip().lower() in {"1", "true", "yes", "on", "t", "y"}:
         return ()
@@ -77,7 +102,7 @@ def default_indexes() -> tuple[str, ...]:
     else:
         uv = _uv_indexes()
         first = [index.url for index in uv if not index.default and not index.explicit]
-        main = (*first, next((index.url for index in uv if index.default), None) or _public_index())
+        main = (*first, next((index.url for index in uv if index.default), None) or PUBLIC)
     return _unique((*main, *pip.get("extra-index-url", "").split()))
 
 
@@ -106,15 +131,9 @@ def configured_urls() -> tuple[str, ...]:
     return _unique([*urls, *(index.with_credentials() for index in _uv_indexes())])
 
 
-def _public_index() -> str:
-    from pypi_simple import PYPI_SIMPLE_ENDPOINT
-
-    return str(PYPI_SIMPLE_ENDPOINT)
-
-
 def _expanded_default(urls: Iterable[str]) -> Iterator[str]:
     for url in urls:
-        yield from default_indexes() if url == DEFAULT else (url,)
+        yield from _default() if url == DEFAULT else (url,)
 
 
 def _unique(urls: Iterable[str]) -> tuple[str, ...]:

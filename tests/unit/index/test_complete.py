@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +198,58 @@ def test_index_url_replaces_the_urls_of_the_lock(
     settings = IndexSettings(indexes=(server.simple,))
     package = only(complete(lock, settings, store, heard, client=make_client()))
     assert files(package) == {WHEEL: f"{server.url}/files/{WHEEL}", OTHER: None}
+
+
+def test_offline_the_files_of_a_lock_need_no_answer(store: Store, heard: Recorder, make_client: Make) -> None:
+    wheel = PackageWheel(name=WHEEL, url="https://index.example/f.whl", hashes={"sha256": sha256(b"wheel")})
+    lock = lock_of(Package(name=canonicalize_name("demo"), version=Version("1.0"), wheels=[wheel]))
+    settings = IndexSettings(indexes=(DEAD,), offline=True)
+    assert files(only(complete(lock, settings, store, heard, client=make_client()))) == {WHEEL: None}
+
+
+def test_hashes_in_capitals_are_the_same_hashes(
+    server: IndexServer, store: Store, heard: Recorder, make_client: Make
+) -> None:
+    server.project("demo", BYTES)
+    package = hash_only_package("demo", "1.0", ["sha256:" + sha256(b"wheel").upper()])
+    lock = lock_of(package, indexes=(server.simple,))
+    assert set(files(only(complete(lock, IndexSettings(), store, heard, client=make_client())))) == {WHEEL}
+
+
+def test_the_lock_of_one_package_may_name_its_own_index_first(
+    server: IndexServer, other_server: IndexServer, store: Store, heard: Recorder, make_client: Make
+) -> None:
+    server.project("demo", BYTES)
+    other_server.project("demo", BYTES)
+    lock = lock_of(locked(index=other_server.simple), indexes=(server.simple, other_server.simple))
+    complete(lock, IndexSettings(), store, heard, client=make_client())
+    assert (len(server.requests), len(other_server.requests)) == (0, 1)
+
+
+def test_a_warm_build_with_the_default_index_imports_nothing_heavy(server: IndexServer, tmp_path: Path) -> None:
+    server.project("demo", {WHEEL: BYTES[WHEEL]})
+    script = f"""
+import sys
+from pathlib import Path
+import nb2image.index.settings as settings
+from nb2image.cache import Store
+from nb2image.index.complete import complete
+from nb2image.lock.model import Lock, hash_only_package, new_pylock
+from nb2image.progress import Silent
+if sys.argv[1] == "cold":
+    import pypi_simple
+    pypi_simple.PYPI_SIMPLE_ENDPOINT = "{server.simple}"
+lock = Lock(new_pylock([hash_only_package("demo", "1.0", ["sha256:{sha256(BYTES[WHEEL])}"])]), "test")
+found = complete(lock, settings.IndexSettings(), Store(Path("{tmp_path}/cache")), Silent())
+assert found.packages[0].wheels[0].url == "{server.url}/files/{WHEEL}"
+print(sorted({{"httpx", "pypi_simple", "requests", "ssl"}} & set(sys.modules)))
+"""
+    said = [
+        subprocess.run([sys.executable, "-c", script, run], capture_output=True, text=True, check=True).stdout
+        for run in ("cold", "warm")
+    ]
+    assert "httpx" in said[0]
+    assert said[1] == "[]\n"
 
 
 def test_files_without_a_url_are_looked_up_by_hash(

@@ -12,6 +12,7 @@ from nb2image.index.settings import (
     default_find_links,
     default_indexes,
     network,
+    resolve,
 )
 from nb2image.lock.model import Lock, new_pylock
 
@@ -66,6 +67,13 @@ def test_pip_files_and_environment_win_in_the_documented_order(
     assert default_indexes() == ("https://install.example/",)
     monkeypatch.setenv("PIP_INDEX_URL", "https://variable.example/")
     assert default_indexes() == ("https://variable.example/",)
+
+
+def test_the_public_index_is_resolved_only_when_it_is_asked() -> None:
+    (index,) = IndexSettings().indexes_for(())
+    assert index != PYPI_SIMPLE_ENDPOINT
+    assert resolve(index) == PYPI_SIMPLE_ENDPOINT
+    assert resolve("https://index.example/simple") == "https://index.example/simple"
 
 
 def test_an_empty_value_of_pip_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
