@@ -108,6 +108,11 @@ def read_metadata(archive: WheelArchive, expected: str | None = None) -> WheelMe
         wheel=archive.filename,
         name=canonicalize_name(str(headers["Name"]).strip()),
         version=version,
-        raw_requires_dist=tuple(str(text).strip() for text in headers.get_all("Requires-Dist", ())),
-        raw_requires_python=None if requires_python is None else str(requires_python).strip(),
+        raw_requires_dist=tuple(_unfolded(text) for text in headers.get_all("Requires-Dist", ())),
+        raw_requires_python=None if requires_python is None else _unfolded(requires_python),
     )
+
+
+def _unfolded(header: object) -> str:
+    """A header's value without the line breaks that the parser leaves in it."""
+    return " ".join(str(header).split())

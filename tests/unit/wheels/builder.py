@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import struct
 import zlib
 from base64 import urlsafe_b64encode
@@ -151,7 +153,9 @@ def build_zip(
 
 def hash_row(name: str, data: bytes) -> str:
     value = urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-    return f"{name},sha256={value},{len(data)}\n"
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow((name, f"sha256={value}", len(data)))
+    return text.getvalue()
 
 
 def wheel_parts(
