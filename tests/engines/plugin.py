@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,12 +17,17 @@ from tests.engines.daemons import Daemon, Unavailable
 T = TypeVar("T")
 
 
+def in_ci() -> bool:
+    """Whether everything that tests need has to be there."""
+    return os.environ.get("NB2IMAGE_CI") == "1"
+
+
 def available_value(make: Callable[[], T]) -> T:
     """What ``make`` returns; where it is unavailable, as `available`."""
     try:
         return make()
     except Unavailable as error:
-        if os.environ.get("NB2IMAGE_CI") == "1":
+        if in_ci():
             pytest.fail(f"needed in CI: {error}")
         pytest.skip(str(error))
 
@@ -31,6 +37,17 @@ def available(context: AbstractContextManager[T]) -> Iterator[T]:
     """Enter ``context``; where it is unavailable, skip with the reason, or fail when ``NB2IMAGE_CI`` is 1."""
     with contextlib.ExitStack() as stack:
         yield available_value(lambda: stack.enter_context(context))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, a skipped test of this folder is a failed one."""
+    report = yield
+    here = Path(__file__).parent
+    if report.skipped and not hasattr(report, "wasxfail") and in_ci() and here in item.path.parents:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

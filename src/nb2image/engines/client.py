@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -237,15 +238,15 @@ class _Service:
         self.close()
         # In /tmp, as the path of a socket is limited to 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="nb2image-"))
-        socket, log = self._folder / "podman.sock", self._folder / "log"
-        command = [self._program, "system", "service", f"--time={_SERVICE_IDLE_SECONDS}", f"unix://{socket}"]
+        path, log = self._folder / "podman.sock", self._folder / "log"
+        command = [self._program, "system", "service", f"--time={_SERVICE_IDLE_SECONDS}", f"unix://{path}"]
         with log.open("w") as stream:
             # Its own session: Ctrl-C is for us, and podman is still needed to stop a container then.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, text=True, start_new_session=True
             )
         limit = time.monotonic() + 30
-        while not socket.exists():
+        while not path.exists():
             if self.ended or time.monotonic() > limit:
                 words = log.read_text(errors="replace").strip().splitlines()
                 self.close()
@@ -270,6 +271,10 @@ def _client(url: str, address: Address) -> docker.APIClient:
     import docker
     import docker.tls
 
+    if url.startswith("unix://"):
+        # The library leaks its socket, and wraps the reason in three others, when nobody listens.
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(url.removeprefix("unix://"))
     tls: docker.tls.TLSConfig | bool = False
     if address.certificates is not None:
         folder = address.certificates

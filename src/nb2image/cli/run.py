@@ -1,0 +1,91 @@
+"""``nb2image run``: an image that an engine has, or a notebook that is built and loaded first."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nb2image.cli.options import request, source_options
+
+if TYPE_CHECKING:
+    from nb2image.engines.client import Engine
+    from nb2image.progress import Listener
+
+__all__ = ["run"]
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+# What follows SOURCE belongs to the container: `-p alpha 3` is papermill's.
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@source_options
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+@click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Use this engine.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("output"),
+    show_default=True,
+    metavar="DIR",
+    help="Where a batch image leaves executed notebooks.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors, and what the container prints, only.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+def run(
+    source: Path,
+    arguments: tuple[str, ...],
+    preferred: str | None,
+    output: Path,
+    quiet: bool,
+    verbose: bool,
+    **selection: Any,
+) -> int:
+    """Run an image, or build, load and run a notebook, with Docker or podman.
+
+    A Jupyter image is served on this machine until Ctrl-C; a batch image runs once with ARGS, which are papermill's
+    (-p NAME VALUE), and its exit code is passed on.
+    """
+    from nb2image.cli.listeners import listening
+    from nb2image.engines.client import choose
+    from nb2image.engines.run import image_mode, run_batch, serve
+
+    # A stopped service or a cancelled job ends the container as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with choose(preferred) as engine:
+        reference = str(source)
+        if source.exists():
+            with listening("auto", quiet=quiet, verbose=verbose) as listener:
+                reference = _load_notebook(engine, source, listener, selection)
+        if image_mode(engine, reference) == "batch":
+            return run_batch(engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer)
+        try:
+            with serve(engine, reference, arguments, sys.stderr.buffer, sys.stderr.buffer) as server:
+                click.echo(server.url)
+                if not quiet:
+                    click.echo("Ctrl-C stops it.", err=True)
+                return server.wait()
+        except KeyboardInterrupt:
+            return 0
+
+
+def _load_notebook(engine: Engine, source: Path, listener: Listener, selection: dict[str, Any]) -> str:
+    """Build a notebook and load it; the image's name."""
+    from nb2image.build import build
+    from nb2image.cache import Store
+    from nb2image.engines.load import load
+    from nb2image.outputs import default_tag
+
+    built = build(request(source=source, **selection), Store.default(), listener)
+    tag = default_tag(built.plan.notebook.name)
+    load(engine, built.image, [tag], listener)
+    return tag
+
+
+next(item for item in run.params if item.name == "source").metavar = "IMAGE|NOTEBOOK|DIRECTORY"
