@@ -277,10 +277,10 @@ def _require_python(notebook: Notebook) -> None:
 
 
 def _text(metadata: Mapping[str, Any], group: str, key: str) -> str | None:
-    """A string two levels down in the metadata; None where anything on the way is of another type."""
+    """A string two levels down in the metadata; None where anything on the way is of another type or no text."""
     members = metadata.get(group)
     value = members.get(key) if isinstance(members, dict) else None
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value.isprintable() and value else None
 
 
 def _source(cell: Mapping[str, Any]) -> str:

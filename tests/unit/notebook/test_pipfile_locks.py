@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import micropipenv
+import micropipenv  # type: ignore[import-untyped]
 import pytest
 import tomli_w
 

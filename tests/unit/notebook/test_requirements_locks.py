@@ -42,10 +42,8 @@ def test_what_pip_compile_and_uv_write_is_read(tmp_path: Path) -> None:
         "alpha-beta", "1.0", 'python_version >= "3.8" and os_name == "posix"',
     )  # fmt: skip
     assert hashes_of(alpha) == {digest("a"), digest("b")}
-    assert [(p.name, str(p.version), hashes_of(p)) for p in (delta, gamma)] == [
-        ("delta", "3", {digest("a")}),
-        ("gamma", "2.0rc1", {digest("a")}),
-    ]
+    assert [(str(p.name), str(p.version)) for p in (delta, gamma)] == [("delta", "3"), ("gamma", "2.0rc1")]
+    assert hashes_of(delta) == hashes_of(gamma) == {digest("a")}
     assert lock.indexes == (INDEX, "https://own.example/simple")
     assert {p.index for p in lock.packages} == {INDEX}
     assert lock.notes == (

@@ -34,7 +34,7 @@ from nb2image.notebook.locks.pylock import PYLOCK
 from nb2image.notebook.locks.requirements import REQUIREMENTS
 from nb2image.notebook.locks.thoth import THOTH
 from nb2image.notebook.locks.uv import UV_SCRIPT
-from nb2image.notebook.locks.values import one_hash
+from nb2image.notebook.locks.values import broken, one_hash
 
 __all__ = ["FORMATS", "read_lock"]
 
@@ -57,7 +57,10 @@ def read_lock(notebook: Notebook) -> Lock:
     if first is None:
         raise _no_lock(notebook)
     form, place = first
-    lock = form.read(place)
+    try:
+        lock = form.read(place)
+    except RecursionError:  # Whatever nests deeper than it can be compared, printed or dumped again.
+        raise broken(place.where, "it is nested too deeply") from None
     _check(lock, place.where)
     others = tuple(
         f"{other.source} is there as well and is not used: {place.source} goes first." for _, other in places

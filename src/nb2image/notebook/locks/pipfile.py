@@ -19,12 +19,14 @@ from nb2image.lock.model import Freshness, Lock, hash_only_package, new_pylock
 from nb2image.notebook.locks.place import Format, Place
 from nb2image.notebook.locks.values import (
     hashes,
+    is_name,
     json_object,
     mapping,
     marker,
     name,
     optional_text,
     parse_toml,
+    printable,
     refuse_sources,
     sequence,
     shown,
@@ -152,7 +154,7 @@ def _python(requires: Mapping[str, Any], place: Place, notes: list[str]) -> str 
 
 
 def _direct(pipfile: Pipfile | None) -> tuple[str, ...]:
-    return unique(canonicalize_name(each) for each in pipfile.packages) if pipfile else ()
+    return unique(canonicalize_name(each) for each in pipfile.packages if is_name(each)) if pipfile else ()
 
 
 def _freshness(
@@ -163,11 +165,11 @@ def _freshness(
         return Freshness(None)
     try:
         actual = pipfile.sha256
-    except (RecursionError, UnicodeEncodeError):
+    except RecursionError:
         return Freshness(None)
     if actual == stated.lower():
         return Freshness(True)
-    return Freshness(False, _difference(pipfile, locked, meta, requirements))
+    return Freshness(False, printable(_difference(pipfile, locked, meta, requirements)))
 
 
 def _difference(pipfile: Pipfile, locked: Mapping[str, str], meta: Mapping[str, Any], requirements: str) -> str:

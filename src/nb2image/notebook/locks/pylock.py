@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,14 +12,27 @@ from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from nb2image.lock.model import Freshness, Lock
 from nb2image.notebook.locks.place import Format, Place
-from nb2image.notebook.locks.values import broken, mapping, marker, moment, parse_toml, refuse_sources, unique
+from nb2image.notebook.locks.values import (
+    broken,
+    mapping,
+    marker,
+    moment,
+    parse_toml,
+    printable,
+    refuse_sources,
+    text,
+    unique,
+)
 
 __all__ = ["PYLOCK"]
 
 
 def _read(place: Place) -> Lock:
     value = place.value
-    document = parse_toml(value, place.where) if isinstance(value, str) else _with_dates(value, place.where)
+    if isinstance(value, str):
+        document: Mapping[str, Any] = parse_toml(text(value, place.where), place.where)
+    else:
+        document = _with_dates(value, place.where)
     try:
         pylock = Pylock.from_dict(document)
     except PylockUnsupportedVersionError as error:
@@ -57,15 +71,19 @@ def _versioned(package: Package, where: str) -> Package:
 
 def _origin(package: Package) -> str:
     if package.vcs is not None:
-        return f"{package.vcs.type} {package.vcs.url or package.vcs.path}"
+        return printable(f"{package.vcs.type} {package.vcs.url or package.vcs.path}")
     if package.directory is not None:
-        return f"directory {package.directory.path}"
+        return printable(f"directory {package.directory.path}")
     return ""
 
 
 def _with_dates(value: object, where: str) -> Mapping[str, Any]:
     """A lock that came as JSON, with the one type that JSON lacks: ``upload-time``."""
     document = dict(mapping(value, where))
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise broken(where, "a string in it is not text: a lone surrogate") from None
     packages = document.get("packages")
     if isinstance(packages, list):
         document["packages"] = [_package_with_dates(each, where) for each in packages]

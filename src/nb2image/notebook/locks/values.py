@@ -29,6 +29,7 @@ else:
 __all__ = [
     "broken",
     "hashes",
+    "is_name",
     "json_object",
     "mapping",
     "marker",
@@ -37,6 +38,7 @@ __all__ = [
     "optional_text",
     "parse_json",
     "parse_toml",
+    "printable",
     "refuse_sources",
     "sequence",
     "shown",
@@ -59,9 +61,12 @@ _PROBE: dict[str, str | Set[str]] = {**marker_environment(Version("3.11.2"), "x8
 
 
 def broken(where: str, problem: str) -> BrokenLock:
-    """The error, with what a lock smuggled into its message (control characters, lone surrogates) made visible."""
-    said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"{where}: {problem}")
-    return BrokenLock(said.rstrip(".") + ".", hint=RELOCK)
+    return BrokenLock(printable(f"{where}: {problem}").rstrip(".") + ".", hint=RELOCK)
+
+
+def printable(said: str) -> str:
+    """A sentence with what a lock smuggled into it (control characters, lone surrogates) made visible."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 
 def shown(value: object) -> str:
@@ -159,6 +164,14 @@ def name(value: object, where: str) -> NormalizedName:
         return canonicalize_name(text(value, where), validate=True)
     except InvalidName as error:
         raise broken(where, f"{shown(value)} is no package name") from error
+
+
+def is_name(value: str) -> bool:
+    try:
+        canonicalize_name(value, validate=True)
+    except InvalidName:
+        return False
+    return True
 
 
 def version(value: object, where: str) -> Version:
