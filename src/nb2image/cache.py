@@ -164,7 +164,9 @@ class Store:
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
-            stream.close()
+            # Closing writes what is buffered, which fails again on a full disk; the file is dropped anyway.
+            with contextlib.suppress(OSError):
+                stream.close()
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 

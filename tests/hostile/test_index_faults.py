@@ -296,6 +296,33 @@ def test_a_cache_that_cannot_be_written_is_named(server: IndexServer, tmp_path: 
         download([wanted(url)], IndexSettings(), Store(blocked), heard)
 
 
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+def test_a_cache_without_room_is_named_and_left_clean(size: int, server: IndexServer, tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import resource, sys
+        from pathlib import Path
+        from nb2image.cache import Store
+        from nb2image.errors import Unwritable
+        from nb2image.index.download import LockedFile, download
+        from nb2image.index.settings import IndexSettings
+        from nb2image.progress import Silent
+        resource.setrlimit(resource.RLIMIT_FSIZE, (900, resource.RLIM_INFINITY))
+        file = LockedFile("demo", "1", "demo.whl", sys.argv[2], None, frozenset({"sha256:" + sys.argv[3]}))
+        try:
+            download([file], IndexSettings(), Store(Path(sys.argv[1])), Silent())
+        except Unwritable as error:
+            print(error)
+        """
+    )
+    url = server.on("/f", body(DATA[:size]))
+    command = [sys.executable, "-c", script, str(tmp_path / "cache"), url, sha256(DATA[:size])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"The cache at {tmp_path / 'cache'} cannot be written: File too large.\n"
+    assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
+
+
 @pytest.mark.parametrize("phase", ["body", "headers"])
 def test_an_interrupt_ends_the_download_at_once_and_leaves_nothing(phase: str, tmp_path: Path) -> None:
     script = textwrap.dedent(
