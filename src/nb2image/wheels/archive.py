@@ -24,8 +24,9 @@ __all__ = ["Member", "MemberContent", "WheelArchive"]
 
 _PIECE = 1 << 20
 """Bytes read from the file, or inflated, at a time where a member does not come whole."""
-_WHOLE = 16 << 20
-"""Members up to this size are inflated in one call, and proved before any byte of them is given away."""
+_WHOLE = 4 << 20
+"""Members up to this size are inflated in one call, and proved before any byte of them is given away. It bounds what a
+thread holds: up to three times as much, while igzip's buffer grows."""
 _DamagedStream = cast("type[Exception]", igzip_lib.error)  # its stub declares an instance
 _IN_MEMORY = 64 << 20
 """The largest member that `WheelArchive.read` gives."""
@@ -114,7 +115,7 @@ class MemberContent:
     def chunks(self) -> Iterator[bytes]:
         """The bytes, proved against size, CRC-32 and hash, and the stream against its stated length.
 
-        Raises `BadWheel`: for members above 16 MiB only after the last piece, otherwise before the first.
+        Raises `BadWheel`: for members above 4 MiB only after the last piece, otherwise before the first.
         """
         pieces = self._inflated() if self._member.method == DEFLATED else self._stored()
         if self.size <= _WHOLE:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from nb2image.errors import WheelError
 from nb2image.wheels.archive import WheelArchive
-from tests.unit.wheels.builder import INFO, Part, build_zip, deflate, save, wheel_parts
+from tests.unit.wheels.builder import INFO, Part, build_zip, central_header, deflate, local_header, save, wheel_parts
 
 
 def test_members_are_files_in_the_order_of_their_data(tmp_path: Path) -> None:
@@ -74,6 +76,30 @@ def test_several_threads_may_read_one_archive(tmp_path: Path) -> None:
     with WheelArchive(save(tmp_path, build_zip(parts))) as archive, ThreadPoolExecutor(4) as pool:
         found = list(pool.map(archive.read, list(archive.members.values()) * 5))
     assert found == [part.data for part in parts] * 5
+
+
+def test_a_wheel_beyond_4_gb_is_read(tmp_path: Path) -> None:
+    size = 5 << 30
+    zip64 = {"size": 0xFFFFFFFF, "compressed_size": 0xFFFFFFFF, "extra": struct.pack("<HHQQ", 1, 16, size, size)}
+    large = Part("demo/large", method=0)
+    path = tmp_path / "large.whl"
+    directory = central_header({"offset": 0, **large.values(zip64)})
+    with path.open("wb") as stream:
+        stream.write(local_header(large.values(zip64)))
+        stream.seek(size, os.SEEK_CUR)  # sparse: takes no space
+        for part in wheel_parts():
+            offset = {"offset": 0xFFFFFFFF, "extra": struct.pack("<HHQ", 1, 8, stream.tell())}
+            directory += central_header(part.values(offset))
+            stream.write(local_header(part.values({})) + part.payload)
+        start = stream.tell()
+        end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 5, 5, len(directory), start)
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, start + len(directory), 1)
+        stream.write(directory + end + locator)
+        stream.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 5, 5, len(directory), 0xFFFFFFFF, 0))
+    with WheelArchive(path) as archive:
+        assert archive.members["demo/large"].size == size
+        assert next(archive.content(archive.members["demo/large"]).chunks()) == bytes(1 << 20)
+        assert archive.read(archive.members["demo/__init__.py"]) == b"answer = 42\n" * 40
 
 
 def test_a_closed_archive_cannot_be_read(tmp_path: Path) -> None:
