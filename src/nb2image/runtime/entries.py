@@ -38,6 +38,7 @@ _SERVER_CONFIG: dict[str, dict[str, Any]] = {
     "LabApp": {
         "extra_labextensions_path": [f"{KERNEL}/share/jupyter/labextensions"],
         "extension_manager": "readonly",
+        "log_level": "WARN",
         "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         "news_url": None,
     },

@@ -82,9 +82,10 @@ def url(app: Any) -> str:
     """Where a browser on this machine finds a server, token included."""
     host = "127.0.0.1" if app.ip in ("", "*", "0.0.0.0", "::") else app.ip
     scheme = "https" if app.certfile else "http"
+    path = app.default_url if app.default_url.startswith(app.base_url) else app.base_url.rstrip("/") + app.default_url
     token = app.identity_provider.token
     query = f"?token={quote(token, safe='')}" if token else ""
-    return f"{scheme}://{host}:{app.port}{app.base_url.rstrip('/')}{app.default_url}{query}"
+    return f"{scheme}://{host}:{app.port}{path}{query}"
 
 
 def _jupyter_server_extension_points() -> List[Dict[str, str]]:
