@@ -142,10 +142,10 @@ PROGRAMS: dict[str, Files] = {
 
 
 def fill(archive: Archive) -> None:
-    """Add every package that a base asks for, and two that they depend on."""
+    """Add every package that a base asks for, and one that they depend on."""
     from nb2image.bases.debian.selection import SEEDS
 
-    for name in (*SEEDS, "python3.11-minimal", "libc6"):
+    for name in (*SEEDS, "python3.11-minimal"):
         version = {"python3-minimal": "3.11.2-1", "python3.11-minimal": "3.11.2-6", "libc6": "2.36-9"}.get(
             name, "1.0-1"
         )
@@ -173,7 +173,11 @@ def served(root: Path) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, address: object) -> None:
+            """Clients hang up when they have found what is wrong."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +21,8 @@ from nb2image.index.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Started
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 __all__ = ["Archives", "NotThere", "fetch_packages"]
@@ -51,13 +54,13 @@ class Archives:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
-
-    def stop(self) -> None:
-        """Close the connections; requests under way fail."""
-        self._stopped = True
         with self._lock:
             if self._client is not None:
                 self._client.close()
+
+    def stop(self) -> None:
+        """Make requests under way, in other threads, end soon: with `IndexUnreachable`."""
+        self._stopped = True
 
     def places(self, archive: str, moment: datetime) -> list[str]:
         """Base URLs of an archive, in the order to be tried. Raises `IndexUnreachable` when there is none."""
@@ -116,16 +119,13 @@ class Archives:
             try:
                 with self._response(url) as response:
                     if response.status_code == httpx.codes.OK:
-                        return receive(response.iter_bytes(1 << 18))
+                        return receive(self._chunks(url, response))
                     problem = _refusal(url, response.status_code)
                     if response.status_code not in _TRANSIENT:
                         raise problem
             except httpx.InvalidURL as error:
                 raise self._unreachable(url, str(error)) from error
-            except (httpx.HTTPError, RuntimeError) as error:
-                # RuntimeError: the client was closed under this thread by `stop`.
-                if isinstance(error, RuntimeError) and not self._stopped:
-                    raise
+            except httpx.HTTPError as error:
                 problem = self._unreachable(url, str(error) or type(error).__name__)
         if isinstance(problem, IndexUnreachable):
             self._dead.add(host)
@@ -140,6 +140,12 @@ class Archives:
         with self._client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
             yield response
 
+    def _chunks(self, url: str, response: httpx.Response) -> Iterator[bytes]:
+        for chunk in response.iter_bytes(1 << 18):
+            if self._stopped:
+                raise self._unreachable(url, "the download was broken off")
+            yield chunk
+
     @staticmethod
     def _unreachable(url: str, why: str) -> IndexUnreachable:
         return IndexUnreachable(
@@ -148,14 +154,23 @@ class Archives:
         )
 
 
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    """Reading the certificates takes 0.1 s, so once is enough."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
 def _client(mirrors: Mirrors) -> httpx.Client:
     import httpx
 
     mounts: dict[str, httpx.BaseTransport | None] = {
-        f"{scheme}://": httpx.HTTPTransport(proxy=None if proxy == "DIRECT" else proxy, retries=1)
+        f"{scheme}://": httpx.HTTPTransport(verify=_tls(), proxy=None if proxy == "DIRECT" else proxy, retries=1)
         for scheme, proxy in mirrors.proxies.items()
     }
     return httpx.Client(
+        verify=_tls(),
         mounts=mounts,
         follow_redirects=True,
         timeout=httpx.Timeout(60, connect=15),

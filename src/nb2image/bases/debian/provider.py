@@ -148,12 +148,18 @@ def update_lock(
     seeds = [*SEEDS, *(name for name in SEEDS_WHERE_KNOWN if index.packages.get(name) is not None)]
     chosen = closure(index.packages, seeds, OMITTED)
     minor = _upstream(chosen["python3-minimal"]).rpartition(".")[0]
+    python = chosen.get(f"python{minor}-minimal")
+    if python is None:
+        raise BaseError(
+            f"python3-minimal {chosen['python3-minimal'].field('Version')} of {suite} depends on no Python {minor}.",
+            hint="The mirror may be in the middle of an update; try again later.",
+        )
     return BaseLock(
         suite=suite,
         release=index.version,
         architecture=platform.architecture,
         date=index.date.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        python=_upstream(chosen[f"python{minor}-minimal"]),
+        python=_upstream(python),
         interpreter=f"/usr/bin/python{minor}",
         glibc=_upstream(chosen["libc6"]),
         packages=tuple(_locked(name, stanza) for name, stanza in chosen.items()),

@@ -19,6 +19,7 @@ SEEDS = (
     # The system itself: directories, users, C library with C.UTF-8, what a terminal in JupyterLab asks for.
     "base-files",
     "base-passwd",
+    "libc6",
     "libc-bin",
     "ncurses-base",
     "ncurses-bin",
