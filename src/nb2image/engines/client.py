@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,16 +40,15 @@ class Engine:
     ``name`` is what answered, not what was asked for: ``DOCKER_HOST`` may well lead to podman.
     """
 
-    def __init__(self, address: Address, api: docker.APIClient, service: _Service | None = None) -> None:
+    def __init__(
+        self, address: Address, api: docker.APIClient, about: Mapping[str, Any], service: _Service | None = None
+    ) -> None:
+        """``about``: the engine's ``/version`` document."""
         self.address = address
         self._api = api
         self._service = service
-        self.name: Kind = address.kind
-        self.version = ""
-        with self.asked("its version"):
-            about = api.version()
         components = [str(part.get("Name", "")) for part in about.get("Components") or ()]
-        self.name = "podman" if any("podman" in part.lower() for part in components) else "docker"
+        self.name: Kind = "podman" if any("podman" in part.lower() for part in components) else "docker"
         self.version = str(about.get("Version", ""))
 
     @property
@@ -63,7 +62,7 @@ class Engine:
         if self._service is not None and self._service.ended:
             self._api.close()
             self._service.start()
-            self._api = _client(self._service.url, self.address)
+            self._api, _ = _connect(self._service.url, self.address)
         return self._api
 
     @cached_property
@@ -79,6 +78,8 @@ class Engine:
     @property
     def takes_partial_archives(self) -> bool:
         """Whether an archive may lack layers that the engine has. Docker's containerd image store needs them all."""
+        if self.name == "podman":
+            return True
         status = dict(pair for pair in self._info.get("DriverStatus") or () if len(pair) == 2)
         return not str(status.get("driver-type", "")).startswith("io.containerd.")
 
@@ -154,12 +155,10 @@ def probe(address: Address) -> Probe:
         if address.program:
             service = _Service(address.program)
             service.start()
-        engine = Engine(address, _client(service.url if service else address.url, address), service)
-        return Probe(address, engine)
+        api, about = _connect(service.url if service else address.url, address)
+        return Probe(address, Engine(address, api, about, service))
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
         reason = explain(error)
-    except EngineRefused as error:
-        reason = error.message
     if service is not None:
         service.close()
     return Probe(address, None, reason)
@@ -267,8 +266,13 @@ class _Service:
             self._folder = None
 
 
-def _client(url: str, address: Address) -> docker.APIClient:
+def _connect(url: str, address: Address) -> tuple[docker.APIClient, Mapping[str, Any]]:
+    """A client that speaks the engine's version of the API, and the engine's ``/version`` document.
+
+    Raises DockerException, RequestException, OSError or ValueError when nothing of that kind answers.
+    """
     import docker
+    import docker.constants
     import docker.tls
 
     if url.startswith("unix://"):
@@ -285,12 +289,24 @@ def _client(url: str, address: Address) -> docker.APIClient:
             ca_cert=str(authority) if authority.exists() else None,
             verify=address.verify,
         )
-    client = docker.APIClient(
-        base_url=url, version="auto", timeout=_PROBE_SECONDS, tls=tls, use_ssh_client=url.startswith("ssh://")
-    )
+
+    def client(version: str) -> docker.APIClient:
+        return docker.APIClient(
+            base_url=url, version=version, timeout=_PROBE_SECONDS, tls=tls, use_ssh_client=url.startswith("ssh://")
+        )
+
+    # Not version="auto", which asks for the same document: podman starts three programs to answer.
+    first = client(docker.constants.DEFAULT_DOCKER_API_VERSION)
+    try:
+        about = first.version(api_version=False)
+    finally:
+        first.close()
+    if not isinstance(about, dict) or "ApiVersion" not in about:
+        raise ValueError("what answers is neither Docker nor podman")
+    api = client(str(about["ApiVersion"]))
     # Loading a large image takes as long as it takes; podman is silent meanwhile.
-    client.timeout = None  # type: ignore[assignment]
-    return client
+    api.timeout = None  # type: ignore[assignment]
+    return api, about
 
 
 def explain(error: BaseException) -> str:

@@ -1,0 +1,72 @@
+"""``nb2image run`` as a process, with real engines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from nb2image.cache import Store
+from nb2image.engines.client import Engine
+from nb2image.engines.load import load
+from nb2image.progress import Silent
+from tests.engines.containers import run_engine
+from tests.engines.daemons import Daemon
+from tests.engines.images import image
+
+SERVER = "echo '{}' > /tmp/api; echo ok > /tmp/lab; trap 'exit 0' TERM; httpd -f -p 8888 -h /tmp & wait"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "nb2image", "run", *arguments]
+
+
+def test_a_batch_image_gets_its_arguments_and_its_exit_code_is_passed_on(
+    connected: Engine, store: Store, tmp_path: Path
+) -> None:
+    load(connected, image(store, 'echo "$@"; exit 5', mode="batch"), ["tiny-cli:1"], Silent())
+    done = subprocess.run(
+        command("tiny-cli:1", "-p", "alpha", "3", "--output"), cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "-p alpha 3 --output\n", "")
+    assert (tmp_path / "output").is_dir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_jupyter_image_prints_its_url_and_ends_with_the_signal(
+    engine: Daemon, connected: Engine, store: Store, number: signal.Signals
+) -> None:
+    load(connected, image(store, SERVER, mode="jupyter"), ["tiny-cli-server:1"], Silent())
+    with subprocess.Popen(
+        command("tiny-cli-server:1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url, timeout=10) as response:
+            assert response.read() == b"ok\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert run_engine(engine, "ps", "--all", "--quiet", check=True).stdout == ""
+
+
+def test_an_image_that_is_not_there_is_an_error_with_a_way_out(connected: Engine) -> None:
+    done = subprocess.run(command("tiny-cli-nowhere:1"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 62
+    assert done.stderr.startswith(f"error: {connected.title} has no image tiny-cli-nowhere:1.\nhint: ")
+    assert done.stdout == ""
+
+
+def test_without_engine_the_exit_code_says_so() -> None:
+    environ = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    done = subprocess.run(command("tiny:1"), env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 61
+    assert "unix:///nowhere/docker.sock (DOCKER_HOST): No such file or directory" in done.stderr
+    assert "-o image.tar" in done.stderr
