@@ -12,7 +12,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -127,21 +127,21 @@ class IndexClient:
 
     # -- project pages ----------------------------------------------------------------------------
 
-    def project(self, index: str, name: str) -> tuple[IndexFile, ...] | None:
+    def project(self, index: str, name: str, wanted: Collection[str] | None = None) -> tuple[IndexFile, ...] | None:
         """The files that ``index`` (a URL, which may hold ``${VAR}`` and credentials) offers for a project; None
-        when it does not know the project (404).
+        when it does not know the project (404). ``wanted`` as for `read_page`.
 
         Raises `IndexUnreachable` and `IndexAnswered`.
         """
-        return self.page(f"{expand(resolve(index)).rstrip('/')}/{canonicalize_name(name)}/")
+        return self.page(f"{expand(resolve(index)).rstrip('/')}/{canonicalize_name(name)}/", wanted)
 
-    def page(self, url: str) -> tuple[IndexFile, ...] | None:
+    def page(self, url: str, wanted: Collection[str] | None = None) -> tuple[IndexFile, ...] | None:
         """The files of one index page."""
         if (path := file_path(url)) is not None:
-            return self._local_page(path, url)
-        return self.retrying(url, lambda: self._remote_page(url))
+            return self._local_page(path, url, wanted)
+        return self.retrying(url, lambda: self._remote_page(url, wanted))
 
-    def _local_page(self, path: Path, url: str) -> tuple[IndexFile, ...] | None:
+    def _local_page(self, path: Path, url: str, wanted: Collection[str] | None) -> tuple[IndexFile, ...] | None:
         file = path / "index.html" if path.is_dir() else path
         try:
             data = file.read_bytes()
@@ -152,9 +152,9 @@ class IndexClient:
                 f"The index page {file} cannot be read: {error.strerror}.", hint="Check its permissions."
             ) from error
         kind = "application/json" if file.suffix == ".json" else "text/html"
-        return self._read(data, kind, url, file.as_uri())
+        return self._read(data, kind, url, file.as_uri(), wanted)
 
-    def _remote_page(self, url: str) -> tuple[IndexFile, ...] | None:
+    def _remote_page(self, url: str, wanted: Collection[str] | None) -> tuple[IndexFile, ...] | None:
         with self.stream(url, {"Accept": ACCEPT}) as response:
             if is_missing(response.status_code):
                 return None
@@ -166,13 +166,16 @@ class IndexClient:
                 size += len(piece)
                 if size > _LARGEST_PAGE:
                     raise self._no_page(url, f"more than {_LARGEST_PAGE >> 20} MiB")
-            files = self._read(b"".join(pieces), response.headers.get("Content-Type", ""), url, str(response.url))
+            kind = response.headers.get("Content-Type", "")
+            files = self._read(b"".join(pieces), kind, url, str(response.url), wanted)
             # A page from elsewhere has no say over files of this machine.
             return tuple(file for file in files if file_path(file.url) is None)
 
-    def _read(self, data: bytes, content_type: str, asked: str, url: str) -> tuple[IndexFile, ...]:
+    def _read(
+        self, data: bytes, content_type: str, asked: str, url: str, wanted: Collection[str] | None
+    ) -> tuple[IndexFile, ...]:
         try:
-            files = read_page(data, content_type, url)
+            files = read_page(data, content_type, url, wanted)
         except NoIndexPage as error:
             raise self._no_page(asked, str(error)) from error
         return tuple(file._replace(url=self._logins().learn(file.url)) for file in files)

@@ -81,11 +81,12 @@ def search(client: IndexClient, indexes: Sequence[str], name: str, hashes: froze
     files: dict[str, tuple[IndexFile, str]] = {}
     missing = set(hashes)
     failure: IndexFailure | None = None
+    values = frozenset(h.partition(":")[2] for h in hashes)
     for index in indexes:
         if not missing:
             break
         try:
-            offered = client.project(index, name)
+            offered = client.project(index, name, values)
         except IndexFailure as error:
             failure = failure or error
             continue

@@ -7,7 +7,8 @@ model takes twice the time for a page and half a second to be imported.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from urllib.parse import unquote, urljoin
 __all__ = ["ACCEPT", "IndexFile", "NoIndexPage", "read_page"]
 
 _JSON = "application/vnd.pypi.simple.v1+json"
+_ANCHOR = re.compile(r"(?=<a\s)", re.IGNORECASE)
+_HEX = re.compile(r"[0-9A-Fa-f]{64,128}")
 _HTML = "application/vnd.pypi.simple.v1+html"
 ACCEPT = f"{_JSON}, {_HTML};q=0.2, text/html;q=0.01"
 """PEP 691, "Version + Format Selection"."""
@@ -41,14 +44,19 @@ class IndexFile(NamedTuple):
     upload_time: datetime | None = None
 
 
-def read_page(data: bytes, content_type: str, url: str) -> tuple[IndexFile, ...]:
-    """The files of a project page that came from ``url``. Raises `NoIndexPage`."""
+def read_page(data: bytes, content_type: str, url: str, wanted: Collection[str] | None = None) -> tuple[IndexFile, ...]:
+    """The files of a project page that came from ``url``. Raises `NoIndexPage`.
+
+    ``wanted`` are hex hashes, lower case: files that state none of them may be left out, which spares a page of
+    thousands of files most of its parsing (numpy's: 0.30 s, and 0.02 s for one release of it).
+    """
     kind, _, parameters = content_type.partition(";")
     kind = kind.strip().lower()
     if kind in {_JSON, "application/json"}:
-        return _read_json(data, url)
+        return _read_json(data, url, wanted)
     if kind in {_HTML, "text/html", "application/xhtml+xml"}:
-        return _read_html(_text(data, parameters), url)
+        text = _text(data, parameters)
+        return _read_html(text if wanted is None else _relevant(text, wanted), url)
     raise NoIndexPage(f"the content type {kind or '(none)'!r}")
 
 
@@ -74,11 +82,14 @@ def _safe_name(name: str) -> bool:
 # -- JSON ---------------------------------------------------------------------------------------------
 
 
-def _read_json(data: bytes, url: str) -> tuple[IndexFile, ...]:
+def _read_json(data: bytes, url: str, wanted: Collection[str] | None) -> tuple[IndexFile, ...]:
     try:
         document = json.loads(data)
         _check_version(document["meta"]["api-version"])
-        files = [_json_file(row, url) for row in document["files"]]
+        rows = document["files"]
+        if wanted is not None:
+            rows = [row for row in rows if any(str(v).lower() in wanted for v in (row.get("hashes") or {}).values())]
+        files = [_json_file(row, url) for row in rows]
     except NoIndexPage:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -113,6 +124,14 @@ def parse_time(value: object) -> datetime | None:
 
 
 # -- HTML ---------------------------------------------------------------------------------------------
+
+
+def _relevant(text: str, wanted: Collection[str]) -> str:
+    """The page without those anchors that state only other hashes."""
+    head, *anchors = _ANCHOR.split(text)
+    # A comment may begin in one piece and end in another.
+    kept = (a for a in anchors if "--" in a or any(found.lower() in wanted for found in _HEX.findall(a)))
+    return head + "".join(kept)
 
 
 def _read_html(text: str, url: str) -> tuple[IndexFile, ...]:

@@ -93,3 +93,31 @@ def test_what_is_no_index_page_is_refused_with_its_reason(data: bytes, content_t
     with pytest.raises(NoIndexPage) as caught:
         read_page(data, content_type, PAGE)
     assert says in str(caught.value)
+
+
+def _wanted_page(kind: str) -> tuple[bytes, str]:
+    wanted, other = "ab" * 32, "cd" * 32
+    if kind == V1:
+        rows = [
+            {"filename": f"demo-{n}.tar.gz", "url": f"f{n}", "hashes": {"sha256": h.upper()}}
+            for n, h in enumerate((other, wanted, other))
+        ]
+        return json.dumps({"meta": {"api-version": "1.0"}, "files": rows}).encode(), wanted
+    links = [
+        f'<a href="demo-0.tar.gz#sha256={other}">x</a> <!-- gone: ',
+        f'<a href="demo-9.tar.gz#sha256={other}">x</a> -->',
+        f'<A HREF="demo-1.tar.gz#sha256={wanted.upper()}">x</A>',
+        f'<a href="demo-2.tar.gz#sha256={other}">x</a>',
+    ]
+    return f"<!DOCTYPE html><base href='/f/'>{''.join(links)}<!--SERIAL 7-->".encode(), wanted
+
+
+@pytest.mark.parametrize("kind", [V1, "text/html"])
+def test_only_wanted_files_of_a_page_are_read_when_hashes_are_given(kind: str) -> None:
+    data, wanted = _wanted_page(kind)
+    everything = read_page(data, kind, PAGE)
+    found = read_page(data, kind, PAGE, {wanted})
+    assert [file for file in everything if file.hashes["sha256"] == wanted] == [
+        file for file in found if file.hashes["sha256"] == wanted
+    ]
+    assert len(found) < len(everything) == 3
