@@ -22,7 +22,7 @@ from nb2image.layers.write import WRITER
 from nb2image.lock.model import new_pylock
 from nb2image.plan import Plan
 from nb2image.progress import Listener
-from nb2image.runtime import OWN
+from nb2image.runtime import KERNEL, OWN, RUNNER
 
 __all__ = ["image", "lock_layer", "normalised_lock", "notebook_layer", "runtime_layer"]
 
@@ -50,9 +50,13 @@ def _sha256(chunks: Iterable[bytes]) -> str:
 
 def runtime_layer(plan: Plan, store: Store) -> CachedLayer:
     """Launchers, configuration and the empty shells of both environments: the same for all notebooks of one mode."""
-    from nb2image.runtime.entries import runtime_entries
+    from nb2image.runtime.entries import environment_entries, runtime_entries
 
-    entries = runtime_entries(plan.request.mode, plan.target, with_support=bool(plan.support))
+    entries = [
+        *runtime_entries(plan.request.mode),
+        *environment_entries(RUNNER, plan.target),
+        *environment_entries(KERNEL, plan.target),
+    ]
     return _layer(store, f"nb2image {__version__} runtime, {plan.request.mode}", entries)
 
 
@@ -88,8 +92,9 @@ def lock_layer(plan: Plan, store: Store) -> CachedLayer:
         Entry(f"{OWN[1:]}/pylock.toml", 0o644, BytesContent(normalised_lock(plan))),
         *kernel_entries(
             plan.target,
+            notebook_name=plan.notebook.document_name,
             kernel_name=plan.notebook.kernel_name,
-            display_name=plan.notebook.title,
+            display_name=plan.notebook.kernel_title,
             locked_ipykernel=plan.locked_ipykernel,
         ),
     ]

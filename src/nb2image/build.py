@@ -151,7 +151,10 @@ def _environment(
             listener(Finished("layer", prefix, cached=True))
             return cached
     files = [locked_file(each.package, each.wheel) for each in chosen]
-    settings, indexes = plan.request.settings, plan.lock.indexes
+    # Packages of the project's own locks come from where the plan found them.
+    own = prefix != KERNEL
+    settings = plan.request.own_settings if own else plan.request.settings
+    indexes = () if own else plan.lock.indexes
     with closing(download_each(files, settings, store, listener, indexes=indexes)) as arriving:
         arrivals: Iterable[tuple[str, Path]] = ((file.filename, path) for file, path in arriving)
         if len(wheels) < len(chosen):

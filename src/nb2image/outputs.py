@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nb2image.errors import Unwritable
 from nb2image.image.model import Image
-from nb2image.progress import Listener, stage
+from nb2image.progress import Listener
+
+if TYPE_CHECKING:
+    from nb2image.engines.client import Engine
 
 __all__ = ["Archive", "EngineLoad", "Layout", "Output", "default_tag", "output_for"]
 
@@ -27,6 +31,10 @@ def default_tag(name: str) -> str:
 
 class Output(Protocol):
     """A destination. ``describe`` and ``commands`` are for people: where it went, and how to run it from there."""
+
+    def check(self) -> None:
+        """Raise `OutputError` for what would fail in the end, before minutes are spent on building."""
+        ...
 
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
         """Write or load the image. Raises `OutputError`; leaves nothing half-written."""
@@ -45,11 +53,13 @@ class Archive:
 
     path: Path
 
+    def check(self) -> None:
+        _check_folder(self.path.parent)
+
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.archive import write_archive
 
-        with stage(listener, "write", str(self.path)):
-            write_archive(image, tags, self.path, listener)
+        write_archive(image, tags, self.path, listener)
 
     def describe(self) -> str:
         return str(self.path)
@@ -64,11 +74,14 @@ class Layout:
 
     path: Path
 
+    def check(self) -> None:
+        existing = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
+        _check_folder(existing)
+
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.layout import write_layout
 
-        with stage(listener, "write", str(self.path)):
-            write_layout(image, tags, self.path, listener)
+        write_layout(image, tags, self.path, listener)
 
     def describe(self) -> str:
         return f"{self.path}/"
@@ -83,22 +96,39 @@ class EngineLoad:
     """Docker or podman on this machine."""
 
     preferred: str | None = None
-    _title: str = "an engine"
+    _engine: Engine | None = None
+
+    def check(self) -> None:
+        self._chosen()
+
+    def _chosen(self) -> Engine:
+        if self._engine is None:
+            from nb2image.engines.client import choose
+
+            self._engine = choose(self.preferred)
+        return self._engine
 
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
-        from nb2image.engines.client import choose
         from nb2image.engines.load import load
 
-        engine = choose(self.preferred)
-        with stage(listener, "load", engine.title):
-            load(engine, image, tags, listener)
-        self._title = engine.title
+        load(self._chosen(), image, tags, listener)
 
     def describe(self) -> str:
-        return self._title
+        return self._chosen().title
 
     def prepare(self, _tag: str) -> str | None:
         return None
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise Unwritable(f"There is no folder {folder} to write into.", hint="Make it first, or choose another.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Unwritable(
+            f"{folder} cannot be written: {error.strerror or error}.", hint="Choose a folder that you may write."
+        ) from error
 
 
 def output_for(path: Path) -> Output:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nb2image.bases.model import Candidate, Provider
 from nb2image.cache import Store
 from nb2image.errors import NoMatchingBase, StaleLock
-from nb2image.index.settings import IndexSettings
+from nb2image.index.settings import DEFAULT, IndexSettings
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
 from nb2image.progress import Listener, Note, Warned, stage
@@ -47,6 +47,13 @@ class Request:
     env: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     epoch: int | None = None
+
+    @property
+    def own_settings(self) -> IndexSettings:
+        """Where the project's own packages come from: a given index may hold only what notebooks lock, so the
+        user's default index is asked after it."""
+        given = self.settings.indexes
+        return replace(self.settings, indexes=(*given, DEFAULT)) if given else self.settings
 
     @property
     def with_bytecode(self) -> bool:
@@ -89,7 +96,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         _check_freshness(lock, request, listener)
         provider, candidates = _candidates(request, store)
     with stage(listener, "match", notebook.name):
-        complete = _completed(lock, request, store, listener)
+        complete = _completed(lock, request.settings, store, listener)
         wishes = Wishes(None if request.base == "auto" or len(candidates) == 1 else request.base, request.python)
         found = match(complete, candidates, wishes)
         target = found.candidate.target
@@ -130,17 +137,17 @@ def _candidates(request: Request, store: Store) -> tuple[Provider, Sequence[Cand
     return provider, candidates
 
 
-def _completed(lock: Lock, request: Request, store: Store, listener: Listener) -> Lock:
+def _completed(lock: Lock, settings: IndexSettings, store: Store, listener: Listener) -> Lock:
     from nb2image.index.complete import complete
 
-    return complete(lock, request.settings, store, listener)
+    return complete(lock, settings, store, listener)
 
 
 def _own(name: str, target: Target, request: Request, store: Store, listener: Listener) -> tuple[Chosen, ...]:
     """The wheels of one of the project's own locks, for the target."""
     from nb2image.images import runner_lock
 
-    lock = _completed(runner_lock(name, target.minor), request, store, listener)
+    lock = _completed(runner_lock(name, target.minor), request.own_settings, store, listener)
     selection = select(lock, target)
     if not selection.complete:
         raise no_files(lock, target, selection)

@@ -60,12 +60,15 @@ def build(
     outputs: list[Output] = [output_for(path) for path in paths]
     if load_:
         outputs.append(EngineLoad())
+    for output in outputs:
+        output.check()
     with listening(progress, quiet=quiet, verbose=verbose) as listener:
         built = build_image(request(**selection), Store.default(), listener)
         notebook = built.plan.notebook
         names = tags or (default_tag(notebook.name),)
         if not outputs:
             outputs.append(output_for(notebook.file.with_suffix(".tar")))
+            outputs[0].check()
         for output in outputs:
             output.write(built.image, names, built.clock)
     command = run_command(outputs, names[0], built.plan.request.mode)

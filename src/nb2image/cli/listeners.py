@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nb2image.cli.cache import shown
 from nb2image.progress import Advanced, Event, Finished, Listener, Note, Started, Warned
 
 if TYPE_CHECKING:
@@ -25,12 +26,15 @@ _VERBS = {
     "match": "Matching",
     "download": "Downloading",
     "base": "Preparing base",
+    "environments": "Writing environments",
     "layer": "Writing layers",
     "bytecode": "Compiling bytecode",
     "assemble": "Assembling",
     "write": "Writing",
     "load": "Loading",
 }
+_PIECES = {"download", "layer", "index"}
+"""Tasks that a stage has many of."""
 
 
 def _warning(event: Warned) -> None:
@@ -51,11 +55,13 @@ class Quiet:
 
 
 class Plain:
-    """One line when a piece of work ends; all of it when ``verbose``."""
+    """A line for each stage that ends; one for each file and layer as well when ``verbose``."""
 
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
         self._lock = threading.Lock()
+        self._downloads = 0
+        self._bytes = 0
 
     def __call__(self, event: Event, /) -> None:
         with self._lock:
@@ -63,11 +69,23 @@ class Plain:
                 _warning(event)
             elif isinstance(event, Note):
                 click.echo(event.text, err=True)
-            elif isinstance(event, Finished) and (event.seconds or self._verbose):
-                state = "cached" if event.cached else f"{event.seconds:.2f} s"
-                click.echo(
-                    f"{_VERBS.get(event.task, event.task)} {event.subject} ({state})".replace("  ", " "), err=True
-                )
+            elif isinstance(event, Advanced) and event.task == "download":
+                self._bytes += event.amount
+            elif isinstance(event, Finished):
+                self._finished(event)
+
+    def _finished(self, event: Finished) -> None:
+        piece = event.task in _PIECES and event.subject
+        if event.task == "download" and not event.cached:
+            self._downloads += 1
+        if piece and not self._verbose:
+            return
+        words = [_VERBS.get(event.task, event.task), event.subject] if self._verbose or event.task != "read" else []
+        if event.task == "environments" and self._downloads:
+            words.append(f"from {self._downloads} downloads of {shown(self._bytes)}")
+        if words and (event.seconds or self._verbose):
+            state = "cached" if event.cached else f"{event.seconds:.2f} s"
+            click.echo(f"{' '.join(word for word in words if word)} ({state})", err=True)
 
 
 class JsonLines:
