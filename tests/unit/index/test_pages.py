@@ -106,6 +106,7 @@ def _wanted_page(kind: str) -> tuple[bytes, str]:
     links = [
         f'<a href="demo-0.tar.gz#sha256={other}">x</a> <!-- gone: ',
         f'<a href="demo-9.tar.gz#sha256={other}">x</a> -->',
+        f'<a href="demo-3.tar.gz#sha256={other}">x</a>',
         f'<A HREF="demo-1.tar.gz#sha256={wanted.upper()}">x</A>',
         f'<a href="demo-2.tar.gz#sha256={other}">x</a>',
     ]
@@ -120,4 +121,4 @@ def test_only_wanted_files_of_a_page_are_read_when_hashes_are_given(kind: str) -
     assert [file for file in everything if file.hashes["sha256"] == wanted] == [
         file for file in found if file.hashes["sha256"] == wanted
     ]
-    assert len(found) < len(everything) == 3
+    assert len(found) < len(everything)
