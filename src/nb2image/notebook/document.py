@@ -86,15 +86,22 @@ def read_notebook(path: Path, *, notebook: str | None = None) -> Notebook:
     Raises `NotANotebook`, `ForeignLanguage`, `AmbiguousNotebook` and, while looking for the only one,
     `UnusableRepository`.
     """
-    if path.is_dir():
+    if _is_directory(path):
         name = _member(path, notebook) if notebook is not None else _only_notebook(path)
         return _read(path / name, root=path, name=name)
-    if notebook is not None and path.exists():
+    if notebook is not None:
         raise NotANotebook(
-            f"{path} is a file, so there is no {notebook!r} in it.",
+            f"{path} is no directory, so there is no {notebook!r} in it.",
             hint="Name a notebook only together with the directory that holds it.",
         )
     return _read(path, root=None, name=path.name)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # No permission to look; reading it says so.
+        return False
 
 
 def _member(root: Path, notebook: str) -> str:

@@ -71,13 +71,15 @@ def _walk(root: Path, excludes: _Excludes, prune: bool) -> Iterator[tuple[str, o
                 f"{folder} cannot be listed: {error.strerror or error}.",
                 hint="Make it readable, or name it in .dockerignore.",
             ) from error
+        if prefix and any(entry.name == "pyvenv.cfg" for entry in listed):
+            continue
         for entry in listed:
             path = prefix + entry.name
             if entry.name in _NEVER:
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield path, entry
-            elif not (Path(entry.path, "pyvenv.cfg").is_file() or (prune and excludes(path))):
+            elif not (prune and excludes(path)):
                 pending.append((Path(entry.path), path + "/"))
 
 

@@ -194,6 +194,20 @@ def test_a_name_that_is_no_notebook_of_the_repository_is_refused(tmp_path: Path,
         read_notebook(tmp_path / "root", notebook=name)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_notebook_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, name="closed/n.ipynb")
+    path.chmod(0)
+    with pytest.raises(NotANotebook, match="cannot be read: Permission denied"):
+        read_notebook(path)
+    path.parent.chmod(0)
+    try:
+        with pytest.raises(NotANotebook, match="cannot be read: Permission denied"):
+            read_notebook(path)
+    finally:
+        path.parent.chmod(0o700)
+
+
 def test_a_notebook_cannot_be_named_inside_a_file(tmp_path: Path) -> None:
-    with pytest.raises(NotANotebook, match="is a file"):
+    with pytest.raises(NotANotebook, match="is no directory"):
         read_notebook(write(tmp_path), notebook="b.ipynb")

@@ -113,6 +113,19 @@ def test_a_pipe_is_left_out_with_a_note(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every directory")
+def test_a_directory_that_may_not_be_read_is_refused_unless_ignored(tmp_path: Path) -> None:
+    make(tmp_path, "x", "secret/y")
+    (tmp_path / "secret").chmod(0)
+    try:
+        with pytest.raises(UnusableRepository, match="secret cannot be listed"):
+            paths(tmp_path)
+        (tmp_path / ".dockerignore").write_text("secret\n.*\n")
+        assert paths(tmp_path) == ["x"]
+    finally:
+        (tmp_path / "secret").chmod(0o700)
+
+
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("")

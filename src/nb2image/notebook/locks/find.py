@@ -28,7 +28,7 @@ from nb2image.errors import EmptyLock, LockedTwice, NoLock, UnhashedPackage, Uns
 from nb2image.lock.model import STRONG_HASHES, Lock, hashes_of
 from nb2image.notebook.document import Notebook
 from nb2image.notebook.locks.pipfile import PIPFILE
-from nb2image.notebook.locks.place import Format, Place
+from nb2image.notebook.locks.place import Format, Place, is_file
 from nb2image.notebook.locks.poetry import POETRY
 from nb2image.notebook.locks.pylock import PYLOCK
 from nb2image.notebook.locks.requirements import REQUIREMENTS
@@ -82,7 +82,7 @@ def _places(notebook: Notebook) -> Iterator[tuple[Format, Place]]:
         for form in FORMATS:
             for pattern in form.files:
                 file = folder / pattern.format(stem=notebook.file.stem)
-                if _is_file(file):
+                if is_file(file):
                     place = Place(notebook, _relative(file, notebook), file=file)
                     if form.holds(place):
                         yield form, place
@@ -99,26 +99,19 @@ def _folders(notebook: Notebook) -> Iterator[Path]:
             yield folder
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # A name that is too long: the pattern adds to the notebook's.
-        return False
-
-
 def _relative(file: Path, notebook: Notebook) -> str:
     return file.relative_to(notebook.root).as_posix() if notebook.root is not None else file.name
 
 
 def _no_lock(notebook: Notebook) -> NoLock | UnsupportedSource:
     for folder in _folders(notebook):
-        if (folder / "uv.lock").is_file():
+        if is_file(folder / "uv.lock"):
             return UnsupportedSource(
                 f"{_relative(folder / 'uv.lock', notebook)} locks a whole project, "
                 "of which any extras and groups may be meant.",
                 hint="Say which with `uv export --format pylock.toml -o pylock.toml` in that directory.",
             )
-        if (folder / "requirements.txt").is_file():
+        if is_file(folder / "requirements.txt"):
             return NoLock(
                 f"{notebook.name} has no lock: {_relative(folder / 'requirements.txt', notebook)} has no hashes.",
                 hint="Lock it with `uv pip compile --format pylock.toml requirements.txt -o pylock.toml`, "

@@ -10,7 +10,7 @@ from nb2image.errors import BrokenLock
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
 
-__all__ = ["Format", "Place", "always"]
+__all__ = ["Format", "Place", "always", "is_file"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Place:
         if self.file is None:
             return None
         path = self.file.parent / name
-        return path if path.is_file() else None
+        return path if is_file(path) else None
 
     def text_of(self, file: Path) -> str:
         """The text of a lock's file or of one beside it. Raises `BrokenLock`."""
@@ -57,6 +57,14 @@ class Place:
             raise BrokenLock(
                 f"{file} is not UTF-8 text: byte {error.start}.", hint="Lock the notebook again."
             ) from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there to be read; a name that cannot be one (too long, not allowed to look) is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def always(_: Place) -> bool:

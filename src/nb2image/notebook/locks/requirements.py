@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.pylock import Package
 from packaging.requirements import InvalidRequirement, Requirement
 
 from nb2image.lock.model import Lock, hash_only_package, new_pylock
-from nb2image.notebook.locks.place import Format, Place
+from nb2image.notebook.locks.place import Format, Place, is_file
 from nb2image.notebook.locks.values import broken, marker, name, one_hash, refuse_sources, shown, unique, version
 
 __all__ = ["REQUIREMENTS"]
@@ -52,7 +52,9 @@ def _read(place: Place) -> Lock:
         _read_file(reading, place.file, 0)
     refuse_sources(place.where, reading.elsewhere)
     indexes = unique((*reading.primary[-1:], *reading.extra))
-    return Lock(new_pylock(reading.packages), place.source, indexes=indexes, notes=unique(reading.notes))
+    # Of several --index-url, wherever they stand, pip takes the last for all requirements.
+    packages = [replace(each, index=next(iter(indexes), None)) for each in reading.packages]
+    return Lock(new_pylock(packages), place.source, indexes=indexes, notes=unique(reading.notes))
 
 
 def _read_file(reading: _Reading, file: Path, depth: int) -> None:
@@ -66,7 +68,7 @@ def _read_file(reading: _Reading, file: Path, depth: int) -> None:
             elif option == "--extra-index-url":
                 reading.extra.append(value)
             elif option == "--requirement":
-                if depth == _DEPTH or not (file.parent / value).is_file():
+                if depth == _DEPTH or not is_file(file.parent / value):
                     raise broken(here, f"{shown(value)} cannot be included")
                 _read_file(reading, file.parent / value, depth + 1)
             elif option == "--editable":
@@ -142,7 +144,6 @@ def _one(reading: _Reading, written: str, found: list[str], where: str) -> None:
             package,
             str(version(pins[0].version, where)),
             unique(one_hash(each, where) for each in found),
-            index=reading.primary[-1] if reading.primary else None,
             marker=marker(str(requirement.marker), where) if requirement.marker is not None else None,
         )
     )
