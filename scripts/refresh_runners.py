@@ -6,24 +6,27 @@
 
 uv resolves (it must be on PATH or beside this interpreter, and uses its own configured index). Of each package only
 the wheel that a base with glibc 2.28 installs is kept, for x86_64 and for aarch64: so the runner is the same files on
-every base, needs no compiler, and the lock names no index.
+every base, needs no compiler, and the lock names no index. Beside each support lock a JSON file keeps what its packages
+require, so that a lock they cannot work with is refused before anything is downloaded.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
 import tomllib
 from packaging.pylock import Package, Pylock
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from nb2image.target.environment import wheel_tags
@@ -49,19 +52,25 @@ LOCKS = {
 }
 
 
+def uv() -> str:
+    """The program, beside this interpreter or on PATH."""
+    return (
+        shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv") or sys.exit("uv is not installed")
+    )
+
+
 def resolve(runner: Runner, python: str, machine: str) -> Pylock:
     """What uv resolves for this Python on this machine."""
-    uv = shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv") or sys.exit("uv is not installed")
     with tempfile.TemporaryDirectory() as folder:
-        requirements, overrides, result = (Path(folder, n) for n in ("requirements.in", "overrides.txt", "pylock.toml"))
-        requirements.write_text("\n".join(runner.requirements))
+        wanted, overrides, result = (Path(folder, n) for n in ("requirements.in", "overrides.txt", "pylock.toml"))
+        wanted.write_text("\n".join(runner.requirements))
         overrides.write_text("".join(f"{name} ; python_version < '0'\n" for name in runner.without))
         subprocess.run(
             [
-                *(uv, "pip", "compile", "--quiet", "--format=pylock.toml", f"--output-file={result}"),
+                *(uv(), "pip", "compile", "--quiet", "--format=pylock.toml", f"--output-file={result}"),
                 *("--only-binary=:all:", f"--python-version={python}"),
                 *(f"--python-platform={machine}-manylinux_2_{GLIBC.minor}", f"--overrides={overrides}"),
-                str(requirements),
+                str(wanted),
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -96,6 +105,28 @@ def lock(runner: Runner, python: str) -> str:
     )
 
 
+def requirements(file: Path, python: str) -> str:
+    """JSON: what each package of a lock requires, as its wheel's metadata say (name: version and both fields)."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *(uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"),
+                *(f"--python-version={python}", f"--python-platform={MACHINES[0]}-manylinux_2_{GLIBC.minor}"),
+                *(f"--target={folder}", f"--requirements={file}"),
+            ],
+            check=True,
+        )
+        found = {
+            canonicalize_name(each.name): {
+                "version": each.version,
+                "requires_python": each.metadata.json.get("requires_python"),
+                "requires_dist": sorted(text for text in each.requires or () if "extra ==" not in text),
+            }
+            for each in distributions(path=[folder])
+        }
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--python", action="append", metavar="X.Y", help=f"default: {', '.join(PYTHONS)}")
@@ -107,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for python in options.python or PYTHONS:
             file = RUNNERS / f"{name}-{python}.txt"
             file.write_text(lock(LOCKS[name], python))
+            if name == "support":
+                file.with_suffix(".json").write_text(requirements(file, python))
             print(f"{file.name}: {file.read_text().count('==')} packages")
 
 

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from packaging.version import Version
 
 from nb2image.errors import NoMatchingBase
 
 if TYPE_CHECKING:
     from nb2image.lock.model import Lock
+    from nb2image.runtime.support import SupportPackage
+    from nb2image.runtime.support import SupportPackage
 
-__all__ = ["runner_lock"]
+__all__ = ["runner_lock", "support_requirements"]
 
 _RUNNERS = Path(__file__).with_name("runners")
+
+
+def _file(name: str, minor: str, suffix: str) -> Path:
+    file = _RUNNERS / f"{name}-{minor}.{suffix}"
+    if not file.is_file():
+        known = sorted((path.stem.rpartition("-")[2] for path in _RUNNERS.glob(f"{name}-*.txt")), key=Version)
+        raise NoMatchingBase(
+            f"There is no {name} runner for Python {minor}.", hint=f"There are runners for {', '.join(known)}."
+        )
+    return file
 
 
 def runner_lock(name: str, minor: str) -> Lock:
@@ -23,10 +39,33 @@ def runner_lock(name: str, minor: str) -> Lock:
     from nb2image.notebook.locks.place import Place
     from nb2image.notebook.locks.requirements import REQUIREMENTS
 
-    file = _RUNNERS / f"{name}-{minor}.txt"
-    if not file.is_file():
-        known = sorted((path.stem.rpartition("-")[2] for path in _RUNNERS.glob(f"{name}-*.txt")), key=len)
-        raise NoMatchingBase(
-            f"There is no {name} runner for Python {minor}.", hint=f"There are runners for {', '.join(known)}."
-        )
+    file = _file(name, minor, "txt")
     return REQUIREMENTS.read(Place(cast("Any", None), f"runner {file.stem}", file=file))
+
+
+def support_requirements(minor: str) -> tuple[SupportPackage, ...]:
+    """What the packages of the lock ``support`` for Python ``X.Y`` require, by their wheels' metadata.
+
+    Raises `NoMatchingBase` when there is none for that Python.
+    """
+    from nb2image.runtime.support import SupportPackage
+
+    document = json.loads(_file("support", minor, "json").read_bytes())
+    return tuple(
+        SupportPackage(name, Version(row["version"]), tuple(row["requires_dist"]), row["requires_python"])
+        for name, row in document.items()
+    )
+
+
+def support_packages(minor: str) -> tuple[SupportPackage, ...]:
+    """What the packages of the lock ``support`` for Python ``X.Y`` require; empty when there is no such lock."""
+    from packaging.version import Version
+
+    from nb2image.runtime.support import SupportPackage
+
+    file = _RUNNERS / f"support-{minor}.json"
+    rows = json.loads(file.read_bytes()) if file.is_file() else {}
+    return tuple(
+        SupportPackage(name, Version(row["version"]), tuple(row["requires_dist"]), row["requires_python"])
+        for name, row in rows.items()
+    )

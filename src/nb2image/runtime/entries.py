@@ -13,7 +13,7 @@ from nb2image.layers.entry import BytesContent, Entry, FileContent, HardLink, Li
 from nb2image.runtime import HOME, KERNEL, OUTPUT, OWN, RUNNER, SOURCE, SUPPORT, USER, WORK
 from nb2image.target.model import Target
 
-__all__ = ["Mode", "environment_entries", "execution", "runtime_entries", "work_entries"]
+__all__ = ["Mode", "environment_entries", "execution", "kernel_entries", "runtime_entries", "work_entries"]
 
 Mode: TypeAlias = Literal["jupyter", "batch"]
 
@@ -85,8 +85,24 @@ def _kernelspec(target: Target, display_name: str, locked_ipykernel: bool) -> di
     }
 
 
-def runtime_entries(
-    mode: Mode,
+def runtime_entries(mode: Mode) -> tuple[Entry, ...]:
+    """Launchers, configuration and the folders that any user may write: the same for all images of one mode."""
+    scripts = files("nb2image.runtime")
+    entries = [
+        _file(f"{_LIBRARY}/__main__.py", scripts.joinpath("__main__.py").read_bytes()),
+        *(
+            _file(f"{_LIBRARY}/nb2image/runtime/{name}", scripts.joinpath(name).read_bytes())
+            for name in (*_SCRIPTS, f"{mode}.py")
+        ),
+        *(_shared_folder(path) for path in (HOME, OUTPUT, WORK)),
+    ]
+    if mode == "jupyter":
+        entries.append(_json(f"{OWN}/jupyter/config/jupyter_server_config.json", _SERVER_CONFIG))
+        entries.append(_json(f"{OWN}/jupyter/config/labconfig/page_config.json", _PAGE_CONFIG))
+    return tuple(entries)
+
+
+def kernel_entries(
     target: Target,
     *,
     notebook_name: str,
@@ -94,30 +110,17 @@ def runtime_entries(
     display_name: str | None,
     locked_ipykernel: bool,
 ) -> tuple[Entry, ...]:
-    """Everything below ``/opt/nb2image`` but the notebook's files, and the folders that any user may write.
+    """The kernel's specification, where the runner finds it and nothing in ``/opt/kernel`` shadows it.
 
-    ``notebook_name`` is relative to the work folder; ``kernel_name`` and ``display_name`` are what the notebook calls
-    its kernel. A kernel name that Jupyter would refuse is passed over: ``python3`` always works.
+    ``kernel_name`` and ``display_name`` are what the notebook calls its kernel. A name that Jupyter would refuse is
+    passed over: ``python3`` is there always.
     """
-    scripts = files("nb2image.runtime")
     spec = _kernelspec(target, display_name or f"Python {target.minor} ({Path(notebook_name).stem})", locked_ipykernel)
     names = {"python3"}
     if kernel_name and _KERNEL_NAME.fullmatch(kernel_name) and kernel_name.strip("."):
         # Jupyter looks kernels up in lower case.
         names.add(kernel_name.lower())
-    entries = [
-        _file(f"{_LIBRARY}/__main__.py", scripts.joinpath("__main__.py").read_bytes()),
-        *(
-            _file(f"{_LIBRARY}/nb2image/runtime/{name}", scripts.joinpath(name).read_bytes())
-            for name in (*_SCRIPTS, f"{mode}.py")
-        ),
-        *(_json(f"{OWN}/jupyter/kernels/{name}/kernel.json", spec) for name in sorted(names)),
-        *(_shared_folder(path) for path in (HOME, OUTPUT, WORK)),
-    ]
-    if mode == "jupyter":
-        entries.append(_json(f"{OWN}/jupyter/config/jupyter_server_config.json", _SERVER_CONFIG))
-        entries.append(_json(f"{OWN}/jupyter/config/labconfig/page_config.json", _PAGE_CONFIG))
-    return tuple(entries)
+    return tuple(_json(f"{OWN}/jupyter/kernels/{name}/kernel.json", spec) for name in sorted(names))
 
 
 def environment_entries(prefix: str, target: Target) -> tuple[Entry, ...]:
@@ -136,17 +139,17 @@ def environment_entries(prefix: str, target: Target) -> tuple[Entry, ...]:
     )
 
 
-def work_entries(sources: Iterable[tuple[str, bytes | Path, bool]]) -> tuple[Entry, ...]:
+def work_entries(sources: Iterable[tuple[str, bytes | Path | Link, bool]]) -> tuple[Entry, ...]:
     """The notebook and the files that came along, twice: in the seed, and as hard links in the work folder.
 
-    ``sources`` are (path relative to the work folder, content, executable). Raises ValueError for a path that leaves
-    the folder or that a layer cannot hold (``.wh.`` marks deletions, image specification, ``layer.md``). The entries
-    belong into one layer.
+    ``sources`` are (path relative to the work folder, content, executable); a link is a relative one and stays a link.
+    Raises ValueError for a path that leaves the folder or that a layer cannot hold (``.wh.`` marks deletions, image
+    specification, ``layer.md``). The entries belong into one layer.
     """
     return tuple(_work_entries(sources))
 
 
-def _work_entries(sources: Iterable[tuple[str, bytes | Path, bool]]) -> Iterator[Entry]:
+def _work_entries(sources: Iterable[tuple[str, bytes | Path | Link, bool]]) -> Iterator[Entry]:
     folders = {_relative(WORK)}
     for path, content, executable in sources:
         parts = path.split("/")
@@ -154,9 +157,13 @@ def _work_entries(sources: Iterable[tuple[str, bytes | Path, bool]]) -> Iterator
             raise ValueError(f"{path!r} cannot be a file of the work folder")
         mode = 0o775 if executable else 0o664
         seed, name = _relative(f"{SOURCE}/{path}"), _relative(f"{WORK}/{path}")
+        folders.update(parents(name))
+        if isinstance(content, Link):
+            yield Entry(seed, 0o777, content)
+            yield Entry(name, 0o777, content)
+            continue
         yield Entry(seed, mode, BytesContent(content) if isinstance(content, bytes) else FileContent(content))
         yield Entry(name, mode, HardLink(seed))
-        folders.update(parents(name))
     for folder in sorted(folders):
         yield _shared_folder(folder)
 

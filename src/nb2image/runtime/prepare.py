@@ -132,6 +132,9 @@ def transport() -> str:
 def _copy(source: str, destination: str) -> None:
     """Copy a file unless its destination exists; a reader never sees half of it."""
     folder = os.path.dirname(destination)
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), destination)
+        return
     with open(source, "rb") as original, tempfile.NamedTemporaryFile(dir=folder, prefix=".nb2image-") as copy:
         while piece := original.read(1 << 20):
             copy.write(piece)
@@ -156,8 +159,9 @@ def seed(source: str = SOURCE, work: str = WORK) -> None:
     Says one sentence, and goes on, when the work folder cannot be written.
     """
     try:
-        for folder, _, names in os.walk(source):
+        for folder, folders, names in os.walk(source):
             place = os.path.normpath(os.path.join(work, os.path.relpath(folder, source)))
+            names += [name for name in folders if os.path.islink(os.path.join(folder, name))]
             missing = [name for name in names if not os.path.lexists(os.path.join(place, name))]
             if missing:
                 os.makedirs(place, exist_ok=True)
