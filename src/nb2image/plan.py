@@ -19,7 +19,6 @@ from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, select
 
 if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
     from packaging.version import Version
 
 __all__ = ["Mode", "Plan", "Request", "make_plan"]
@@ -158,13 +157,12 @@ def _support(
     kernel: Sequence[Chosen], target: Target, request: Request, store: Store, listener: Listener
 ) -> tuple[Chosen, ...]:
     """Packages that start a kernel where the lock brings no ipykernel: those of the support lock it lacks."""
-    from nb2image.images import support_requirements
+    from nb2image.images import support_packages
     from nb2image.runtime.support import check_support
 
-    locked: dict[NormalizedName, Version | None] = {chosen.package.name: chosen.package.version for chosen in kernel}
+    locked: dict[str, Version] = {package.name: package.version for package, _ in kernel if package.version is not None}
     if "ipykernel" in locked:
         return ()
-    versions = {name: version for name, version in locked.items() if version is not None}
-    names = set(check_support(versions, support_requirements(target.minor), target.environment))
     chosen = _own("support", target, request, store, listener)
+    names = set(check_support(locked, support_packages(target.minor), target.environment))
     return tuple(each for each in chosen if each.package.name in names)
