@@ -79,6 +79,13 @@ def test_requirements_without_hashes_are_no_lock(tmp_path: Path) -> None:
     assert "uv pip compile" in caught.value.hint
 
 
+def test_a_requirements_file_that_is_no_text_does_not_disturb_another_lock(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_bytes("a==1\n".encode("utf-16"))
+    with pytest.raises(NoLock):
+        lock_of(tmp_path)
+    assert lock_of(tmp_path, embedded({"a": entry()})).notes == ()
+
+
 def test_a_projects_uv_lock_is_refused_only_where_nothing_else_is(tmp_path: Path) -> None:
     (tmp_path / "uv.lock").write_text("version = 1\n")
     with pytest.raises(UnsupportedSource, match="locks a whole project") as caught:

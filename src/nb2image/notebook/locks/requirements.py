@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.pylock import Package
 from packaging.requirements import InvalidRequirement, Requirement
 
+from nb2image.errors import BrokenLock
 from nb2image.lock.model import Lock, hash_only_package, new_pylock
 from nb2image.notebook.locks.place import Format, Place, is_file
 from nb2image.notebook.locks.values import broken, marker, name, one_hash, refuse_sources, shown, unique, version
@@ -42,8 +43,11 @@ class _Reading:
 
 
 def _holds(place: Place) -> bool:
-    """A requirements file without a single hash is a wish list, not a lock."""
-    return "--hash" in str(place.value)
+    """A requirements file without a single hash is a wish list, not a lock; nor is one that is no text."""
+    try:
+        return "--hash" in str(place.value)
+    except BrokenLock:
+        return False
 
 
 def _read(place: Place) -> Lock:
