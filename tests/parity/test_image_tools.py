@@ -5,19 +5,19 @@ Needs Debian's skopeo, umoci, podman, docker.io and mmdebstrap; the tests of Deb
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from isal import igzip
 from jsonschema import Draft202012Validator, ValidationError
-from packaging.version import Version
 from referencing import Registry, Resource
 
 from nb2image.bases.facts import read_target
@@ -324,10 +324,10 @@ class RootFileSystem:
 @pytest.fixture(scope="module")
 def bookworm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An OCI layout of Debian 12 with its Python, made by mmdebstrap."""
-    need("mmdebstrap")
+    # A plain user needs subordinate user IDs for it (`subuid(5)`).
+    need("mmdebstrap", root=f"{getpass.getuser()}:" not in Path("/etc/subuid").read_text())
     folder = tmp_path_factory.mktemp("bookworm")
     raw = folder / "root.tar"
-    # As root a chroot is quickest; a plain user has unshare or fakechroot, which mmdebstrap finds out.
     run("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", "bookworm", raw)
     data = raw.read_bytes()
     blob = folder / "root.tar.gz"
@@ -341,18 +341,21 @@ def bookworm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_facts_of_a_debian_base_are_those_that_its_python_states(bookworm: Path, tmp_path: Path) -> None:
-    image = open_image(bookworm, AMD64)
-    validate(image)
-    target = read_target(image)
-    assert target.interpreter == PurePosixPath("/usr/bin/python3.11")
-    assert target.glibc == Version("2.36")
     need("umoci", root=True)
+    target = read_target(open_image(bookworm, AMD64))
     run("umoci", "unpack", "--image", f"{bookworm}:bookworm:latest", tmp_path / "bundle")
     code = (
-        "import json,platform,sysconfig; print(json.dumps([platform.python_version(), sysconfig.get_path('purelib')]))"
+        "import json, os, platform, sys, sysconfig\n"
+        "print(json.dumps([platform.python_version(), os.path.realpath(sys.executable),"
+        " sysconfig.get_path('purelib'), os.confstr('CS_GNU_LIBC_VERSION')]))"
     )
-    answer = run("chroot", tmp_path / "bundle" / "rootfs", str(target.interpreter), "-c", code)
-    assert json.loads(answer) == [str(target.python), str(target.site_packages)]
+    answer = run("chroot", tmp_path / "bundle" / "rootfs", "python3", "-c", code)
+    stated = [target.python, target.interpreter, target.site_packages, f"glibc {target.glibc}"]
+    assert json.loads(answer) == [str(item) for item in stated]
+
+
+def test_a_debian_root_is_a_valid_layer(bookworm: Path) -> None:
+    validate(open_image(bookworm, AMD64))
 
 
 def test_a_debian_layout_is_a_base(bookworm: Path, tmp_path: Path) -> None:

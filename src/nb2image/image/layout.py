@@ -10,7 +10,8 @@ A layout may hold several images; each is found by the annotations of its descri
     the canonical name, ``docker.io/library/ds108:latest``: what containerd, Docker's containerd store and podman
     prefer as the name of an image that they load.
 
-Blobs appear by rename, ``index.json`` comes last, and a failed write takes away what it brought. Writers of one
+A hard link keeps the mode 0444 of the cache; all else is the user's to write, since skopeo overwrites manifests in
+place. Blobs appear by rename, ``index.json`` comes last, and a failed write takes away what it brought. Writers of one
 layout wait for each other (``flock`` on ``oci-layout``). An image whose name is given to another one stays as
 unnamed blobs; nothing here collects garbage in a folder that belongs to the user.
 """
@@ -245,9 +246,6 @@ class _Writing:
 
     def _place(self, partial: Path, digest: str) -> None:
         final = self._blobs / digest.partition(":")[2]
-        # A hard link shares its mode with the cache, where blobs are read-only; the others follow.
-        with contextlib.suppress(PermissionError):
-            partial.chmod(0o444)
         known = final.exists()
         partial.replace(final)
         if not known:

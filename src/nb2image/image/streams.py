@@ -16,6 +16,8 @@ from nb2image.image.model import Layer
 __all__ = ["BoundedTarInfo", "checked", "damaged", "decompressed", "layer_members", "layer_tar"]
 
 _BUFFER = 1 << 20
+# tarfile copies what is left of its buffer at every header.
+_TAR_BUFFER = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LARGEST_EXTENSION = 1 << 20
@@ -148,7 +150,7 @@ def layer_members(layer: Layer) -> Iterator[tarfile.TarFile]:
     """
     with layer_tar(layer) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER, tarinfo=BoundedTarInfo) as tar:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=_TAR_BUFFER, tarinfo=BoundedTarInfo) as tar:
                 yield tar
         except (tarfile.TarError, ValueError, RecursionError) as error:
             raise damaged(f"layer {layer.descriptor.digest}", f"its tar cannot be read ({error})") from error

@@ -105,6 +105,13 @@ def test_a_blob_is_the_cached_file_itself_where_the_file_system_cannot_clone(
     assert blob.stat().st_mode & 0o777 == 0o444
 
 
+def test_documents_stay_writable_for_tools_that_write_them_in_place(tmp_path: Path) -> None:
+    image, _ = cached_image(tmp_path)
+    write_layout(image, ["a"], tmp_path / "layout", Silent())
+    for digest in (image.digest, image.config_descriptor.digest):
+        assert (tmp_path / "layout" / "blobs" / "sha256" / digest[7:]).stat().st_mode & 0o600 == 0o600
+
+
 @pytest.mark.parametrize("kernel_copies", [True, False])
 def test_a_blob_is_copied_where_it_can_be_neither_cloned_nor_linked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_copies: bool
