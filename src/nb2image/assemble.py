@@ -146,7 +146,8 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
     from nb2image.runtime.entries import execution
 
     request = plan.request
-    members = execution(request.mode, plan.notebook.document_name)
+    path = base.image.config.env.get("PATH")
+    members = execution(request.mode, plan.notebook.document_name, *([path] if path else []))
     standard = {
         "org.opencontainers.image.title": plan.notebook.title,
         "org.opencontainers.image.base.name": base.reference,

@@ -157,12 +157,12 @@ def _support(
     kernel: Sequence[Chosen], target: Target, request: Request, store: Store, listener: Listener
 ) -> tuple[Chosen, ...]:
     """Packages that start a kernel where the lock brings no ipykernel: those of the support lock it lacks."""
-    from nb2image.images import support_packages
+    from nb2image.images import support_requirements
     from nb2image.runtime.support import check_support
 
     locked: dict[str, Version] = {package.name: package.version for package, _ in kernel if package.version is not None}
     if "ipykernel" in locked:
         return ()
     chosen = _own("support", target, request, store, listener)
-    names = set(check_support(locked, support_packages(target.minor), target.environment))
+    names = set(check_support(locked, support_requirements(target.minor), target.environment))
     return tuple(each for each in chosen if each.package.name in names)

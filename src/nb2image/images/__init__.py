@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -13,7 +12,6 @@ from nb2image.errors import NoMatchingBase
 
 if TYPE_CHECKING:
     from nb2image.lock.model import Lock
-    from nb2image.runtime.support import SupportPackage
     from nb2image.runtime.support import SupportPackage
 
 __all__ = ["runner_lock", "support_requirements"]
@@ -36,11 +34,10 @@ def runner_lock(name: str, minor: str) -> Lock:
 
     Raises `NoMatchingBase` when there is none for that Python.
     """
-    from nb2image.notebook.locks.place import Place
-    from nb2image.notebook.locks.requirements import REQUIREMENTS
+    from nb2image.notebook.locks.requirements import read_requirements
 
     file = _file(name, minor, "txt")
-    return REQUIREMENTS.read(Place(cast("Any", None), f"runner {file.stem}", file=file))
+    return read_requirements(file, f"runner {file.stem}")
 
 
 def support_requirements(minor: str) -> tuple[SupportPackage, ...]:
@@ -54,18 +51,4 @@ def support_requirements(minor: str) -> tuple[SupportPackage, ...]:
     return tuple(
         SupportPackage(name, Version(row["version"]), tuple(row["requires_dist"]), row["requires_python"])
         for name, row in document.items()
-    )
-
-
-def support_packages(minor: str) -> tuple[SupportPackage, ...]:
-    """What the packages of the lock ``support`` for Python ``X.Y`` require; empty when there is no such lock."""
-    from packaging.version import Version
-
-    from nb2image.runtime.support import SupportPackage
-
-    file = _RUNNERS / f"support-{minor}.json"
-    rows = json.loads(file.read_bytes()) if file.is_file() else {}
-    return tuple(
-        SupportPackage(name, Version(row["version"]), tuple(row["requires_dist"]), row["requires_python"])
-        for name, row in rows.items()
     )

@@ -78,6 +78,11 @@ class Notebook:
     def kernel_name(self) -> str | None:
         return _text(self.metadata, "kernelspec", "name")
 
+    @property
+    def kernel_title(self) -> str | None:
+        """``metadata.kernelspec.display_name``: what Jupyter shows for the kernel."""
+        return _text(self.metadata, "kernelspec", "display_name")
+
 
 def read_notebook(path: Path, *, notebook: str | None = None) -> Notebook:
     """Read the notebook ``path``, or a notebook of the repository ``path``.

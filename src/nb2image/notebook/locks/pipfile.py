@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from nb2image.lock.model import Freshness, Lock, hash_only_package, new_pylock
-from nb2image.notebook.locks.place import Format, Place
+from nb2image.notebook.locks.place import Format, Place, text_of
 from nb2image.notebook.locks.values import (
     hashes,
     is_name,
@@ -227,7 +227,7 @@ def _urls(sources: object) -> list[object]:
 def _read(place: Place) -> Lock:
     pipfile = None
     if (file := place.beside("Pipfile")) is not None:
-        pipfile = Pipfile.from_object(parse_toml(place.text_of(file), "Pipfile"), "Pipfile")
+        pipfile = Pipfile.from_object(parse_toml(text_of(file), "Pipfile"), "Pipfile")
     return lock_from_pipfile_lock(json_object(place.value, place.where), place, pipfile, "Pipfile")
 
 

@@ -10,7 +10,7 @@ from nb2image.errors import BrokenLock
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
 
-__all__ = ["Format", "Place", "always", "is_file"]
+__all__ = ["Format", "Place", "always", "is_file", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Place:
         """The metadata value, as JSON gives it; of a file its text. Raises `BrokenLock`."""
         if self.key is not None:
             return self.notebook.metadata[self.key]
-        return self.text_of(self.file) if self.file is not None else None
+        return text_of(self.file) if self.file is not None else None
 
     @property
     def where(self) -> str:
@@ -45,18 +45,15 @@ class Place:
         path = self.file.parent / name
         return path if is_file(path) else None
 
-    def text_of(self, file: Path) -> str:
-        """The text of a lock's file or of one beside it. Raises `BrokenLock`."""
-        try:
-            return file.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise BrokenLock(
-                f"{file} cannot be read: {error.strerror or error}.", hint="Check its permissions."
-            ) from error
-        except UnicodeDecodeError as error:
-            raise BrokenLock(
-                f"{file} is not UTF-8 text: byte {error.start}.", hint="Lock the notebook again."
-            ) from error
+
+def text_of(file: Path) -> str:
+    """The text of a lock's file or of one beside it. Raises `BrokenLock`."""
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BrokenLock(f"{file} cannot be read: {error.strerror or error}.", hint="Check its permissions.") from error
+    except UnicodeDecodeError as error:
+        raise BrokenLock(f"{file} is not UTF-8 text: byte {error.start}.", hint="Lock the notebook again.") from error
 
 
 def is_file(path: Path) -> bool:

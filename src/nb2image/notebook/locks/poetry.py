@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 from nb2image.errors import BrokenLock
 from nb2image.lock.model import Freshness, Lock, hash_only_package, new_pylock
 from nb2image.notebook.locks.graph import Edge, needed_under, never_holds
-from nb2image.notebook.locks.place import Format, Place
+from nb2image.notebook.locks.place import Format, Place, text_of
 from nb2image.notebook.locks.values import (
     broken,
     hashes,
@@ -66,7 +66,7 @@ def _read(place: Place) -> Lock:
     metadata = mapping(document.get("metadata"), f"{where}: metadata")
     project: dict[str, Any] | None = None
     if (file := place.beside("pyproject.toml")) is not None:
-        project = parse_toml(place.text_of(file), "pyproject.toml")
+        project = parse_toml(text_of(file), "pyproject.toml")
     entries = [_entry(each, where) for each in sequence(document.get("package"), f"{where}: package")]
     if any("groups" in entry.document for entry in entries):
         chosen = dict(_of_main_group(entries))

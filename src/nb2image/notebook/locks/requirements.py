@@ -13,10 +13,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from nb2image.errors import BrokenLock
 from nb2image.lock.model import Lock, hash_only_package, new_pylock
-from nb2image.notebook.locks.place import Format, Place, is_file
+from nb2image.notebook.locks.place import Format, Place, is_file, text_of
 from nb2image.notebook.locks.values import broken, marker, name, one_hash, refuse_sources, shown, unique, version
 
-__all__ = ["REQUIREMENTS"]
+__all__ = ["REQUIREMENTS", "read_requirements"]
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _WITHOUT_VALUE = frozenset({"--no-index", "--pre", "--prefer-binary", "--require-hashes"})
@@ -34,7 +34,7 @@ _DEPTH = 8
 class _Reading:
     """What the file and those that it includes gave so far."""
 
-    place: Place
+    source: str
     packages: list[Package] = field(default_factory=list)
     primary: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
@@ -51,19 +51,28 @@ def _holds(place: Place) -> bool:
 
 
 def _read(place: Place) -> Lock:
-    reading = _Reading(place)
-    if place.file is not None:
-        _read_file(reading, place.file, 0)
-    refuse_sources(place.where, reading.elsewhere)
+    if place.file is None:
+        raise broken(place.where, "requirements are read from a file")
+    return read_requirements(place.file, place.source)
+
+
+def read_requirements(file: Path, source: str) -> Lock:
+    """The lock that a hashed requirements file is; ``source`` names it to the user.
+
+    Raises `BrokenLock` and `UnsupportedSource`.
+    """
+    reading = _Reading(source)
+    _read_file(reading, file, 0)
+    refuse_sources(source, reading.elsewhere)
     indexes = unique((*reading.primary[-1:], *reading.extra))
     # Of several --index-url, wherever they stand, pip takes the last for all requirements.
     packages = [replace(each, index=next(iter(indexes), None)) for each in reading.packages]
-    return Lock(new_pylock(packages), place.source, indexes=indexes, notes=unique(reading.notes))
+    return Lock(new_pylock(packages), source, indexes=indexes, notes=unique(reading.notes))
 
 
 def _read_file(reading: _Reading, file: Path, depth: int) -> None:
-    shown_name = reading.place.where if depth == 0 else f"{reading.place.where}: {file.name}"
-    for number, line in _logical_lines(reading.place.text_of(file)):
+    shown_name = reading.source if depth == 0 else f"{reading.source}: {file.name}"
+    for number, line in _logical_lines(text_of(file)):
         here = f"{shown_name}, line {number}"
         requirement, options = _split(line, here)
         for option, value in options:
@@ -78,7 +87,7 @@ def _read_file(reading: _Reading, file: Path, depth: int) -> None:
             elif option == "--editable":
                 reading.elsewhere[shown(value)[1:-1]] = "editable"
             elif option in {"--find-links", "--no-binary", "--only-binary", "--no-index"}:
-                reading.notes.append(f"{reading.place.source}: {option} is passed over.")
+                reading.notes.append(f"{reading.source}: {option} is passed over.")
         if requirement:
             _one(reading, requirement, [value for option, value in options if option == "--hash"], here)
 
