@@ -73,7 +73,9 @@ class Engine:
     @property
     def rootless(self) -> bool:
         """Whether the engine runs as an ordinary user, so that root in a container is that user outside."""
-        return any("rootless" in str(option) for option in self._info.get("SecurityOptions") or ())
+        # The first is podman's, the second Docker's.
+        options = self._info.get("SecurityOptions") or ()
+        return bool(self._info.get("Rootless")) or any("rootless" in str(option) for option in options)
 
     @property
     def takes_partial_archives(self) -> bool:

@@ -128,10 +128,11 @@ def serve(
 
 
 def _user(engine: Engine) -> str:
-    """The user whose files in a mounted folder belong to whoever runs this; group 0 owns what images may write."""
-    if engine.rootless and engine.name == "docker":
-        return "0:0"
-    return f"{os.getuid()}:0"
+    """The user whose files in a mounted folder belong to whoever runs this; group 0 owns what images may write.
+
+    Of a rootless engine that is the container's root. (podman's ``keep-id`` would need subordinate UIDs.)
+    """
+    return "0:0" if engine.rootless else f"{os.getuid()}:0"
 
 
 def _free_port() -> int:
@@ -235,9 +236,10 @@ def _container(
     api = engine.api
     with engine.asked(f"to run {reference}"):
         host = api.create_host_config(
+            # What `podman run` takes as an ordinary user; its Docker API would make a bridge, which asks for more.
+            network_mode="private" if engine.rootless and engine.name == "podman" else None,
             binds=[f"{source}:{target}:rw" for source, target in (mounts or {}).items()],
             port_bindings={inner: ("127.0.0.1", outer) for inner, outer in (ports or {}).items()},
-            userns_mode="keep-id" if user and engine.rootless and engine.name == "podman" else None,
         )
         created = api.create_container(
             reference,
