@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nb2image.errors import Unwritable
 from nb2image.image.model import Image
+from nb2image.image.names import parse_name
 from nb2image.progress import Listener
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def default_tag(name: str) -> str:
 
 
 class Output(Protocol):
-    """A destination. ``describe`` and ``commands`` are for people: where it went, and how to run it from there."""
+    """A destination. ``describe``, ``engine`` and ``prepare`` are for people: where it went, and how to run it."""
 
     def check(self) -> None:
         """Raise `OutputError` for what would fail in the end, before minutes are spent on building."""
@@ -42,8 +43,13 @@ class Output(Protocol):
 
     def describe(self) -> str: ...
 
+    @property
+    def engine(self) -> str:
+        """The program that runs the image: ``docker`` or ``podman``."""
+        ...
+
     def prepare(self, tag: str, /) -> str | None:
-        """The command after which an engine knows the image, or None when it does already."""
+        """The command after which that engine knows the image, or None when it does already."""
         ...
 
 
@@ -63,6 +69,10 @@ class Archive:
 
     def describe(self) -> str:
         return str(self.path)
+
+    @property
+    def engine(self) -> str:
+        return "docker"
 
     def prepare(self, _tag: str) -> str | None:
         return f"docker load -i {shlex.quote(str(self.path))}"
@@ -86,9 +96,12 @@ class Layout:
     def describe(self) -> str:
         return f"{self.path}/"
 
+    @property
+    def engine(self) -> str:
+        return "podman"
+
     def prepare(self, tag: str) -> str | None:
-        short = tag.rpartition(":")[2]
-        return f"skopeo copy {shlex.quote(f'oci:{self.path}:{short}')} docker-daemon:{tag}"
+        return f"podman pull {shlex.quote(f'oci:{self.path}:{parse_name(tag).familiar}')}"
 
 
 @dataclass
@@ -115,6 +128,10 @@ class EngineLoad:
 
     def describe(self) -> str:
         return self._chosen().title
+
+    @property
+    def engine(self) -> str:
+        return self._chosen().name
 
     def prepare(self, _tag: str) -> str | None:
         return None

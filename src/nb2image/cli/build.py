@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nb2image.cache import Store
 from nb2image.cli.options import output_options, pairs_option, request, source_options
+
+if TYPE_CHECKING:
+    from nb2image.outputs import Output
+    from nb2image.plan import Mode
 
 __all__ = ["build"]
 
@@ -84,12 +88,13 @@ def build(
         click.echo(f"run it with: {command}")
 
 
-def run_command(outputs: Sequence[Any], tag: str, mode: str) -> str:
-    """The exact command line that runs the image from where it was written."""
-    run = {
-        "jupyter": f"docker run --rm -p 127.0.0.1:8888:8888 {tag}",
-        "batch": f'mkdir -p output && docker run --rm -u "$(id -u):0" -v "$PWD/output:/output" {tag}',
+def run_command(outputs: Sequence[Output], tag: str, mode: Mode) -> str:
+    """The exact command line that runs the image from the best of the places where it was written."""
+    output = next((each for each in outputs if each.prepare(tag) is None), outputs[0])
+    options = {
+        "jupyter": "-p 127.0.0.1:8888:8888",
+        "batch": '-u "$(id -u):0" -v "$PWD/output:/output"',
     }[mode]
-    steps = [step for output in outputs if (step := output.prepare(tag)) is not None]
-    loaded = len(steps) < len(outputs)
-    return run if loaded else f"{steps[0]} && {run}"
+    steps = [output.prepare(tag), "mkdir -p output" if mode == "batch" else None]
+    steps.append(f"{output.engine} run --rm {options} {tag}")
+    return " && ".join(step for step in steps if step)

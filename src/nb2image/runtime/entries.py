@@ -73,7 +73,9 @@ def _shared_folder(path: str) -> Entry:
 
 def _kernelspec(target: Target, display_name: str, locked_ipykernel: bool) -> dict[str, Any]:
     options = ["-Xfrozen_modules=off"] if target.python.release >= (3, 11) else []  # as ipykernel's own kernelspec
-    start = ["-m", "ipykernel_launcher"] if locked_ipykernel else [f"{_LIBRARY}/nb2image/runtime/kernel.py", SUPPORT]
+    start = ["-m", "ipykernel_launcher"]
+    if not locked_ipykernel:
+        start = [f"{_LIBRARY}/nb2image/runtime/kernel.py", f"{SUPPORT}/lib/python{target.minor}/site-packages"]
     return {
         "argv": [f"{KERNEL}/bin/python", *options, *start, "-f", "{connection_file}"],
         "display_name": display_name,
