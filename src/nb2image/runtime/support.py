@@ -65,7 +65,7 @@ def check_support(
                 waiting.append(wanted)
             elif not requirement.specifier.contains(have[wanted], prereleases=True):
                 conflicts.append(
-                    f"{name} {package.version} needs {wanted}{requirement.specifier}, the lock holds {have[wanted]}"
+                    f"{name} {package.version} needs {wanted}{requirement.specifier}, the lock holds {wanted} {have[wanted]}"
                 )
     if conflicts:
         first, *others = sorted(conflicts)
