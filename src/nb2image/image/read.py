@@ -465,9 +465,16 @@ def _blob(files: Files, descriptor: Descriptor) -> bytes:
 
 def _parsed(files: Files, data: bytes, what: str) -> Any:
     try:
-        return json.loads(data)
+        value = json.loads(data, parse_constant=_refuse_constant)
+        # Lone surrogates can be escaped in JSON but not written again as UTF-8.
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise damaged(files.where, f"{what} is no JSON document ({error})") from error
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _object(files: Files, data: bytes, what: str) -> dict[str, Any]:

@@ -363,6 +363,8 @@ def test_a_folder_that_is_no_layout_is_refused(tmp_path: Path) -> None:
         ("index.json", "\xff", "index.json is no JSON"),
         ("index.json", "[" * 200_000, "index.json is no JSON"),
         ("index.json", "1" * 5_000, "index.json is no JSON"),
+        ("index.json", '{"annotations": NaN}', "index.json is no JSON"),
+        ("index.json", r'{"annotations": "\ud800"}', "index.json is no JSON"),
         ("index.json", " " * (5 << 20), "too many for a document"),
         ("index.json", '{"manifests": {}}', "a list of objects is needed"),
         ("index.json", '{"manifests": [1]}', "a list of objects is needed"),
