@@ -137,7 +137,7 @@ def test_without_a_locked_ipykernel_the_launcher_gets_the_support_folder() -> No
     assert spec(python="3.9.2")["argv"] == [
         "/opt/kernel/bin/python",
         launcher,
-        "/opt/support",
+        "/opt/support/lib/python3.9/site-packages",
         "-f",
         "{connection_file}",
     ]
