@@ -48,8 +48,12 @@ class Output(Protocol):
         """The program that runs the image: ``docker`` or ``podman``."""
         ...
 
-    def prepare(self, tag: str, /) -> str | None:
-        """The command after which that engine knows the image, or None when it does already."""
+    def prepare(self) -> str | None:
+        """The command after which that engine knows the image, or None when it needs none."""
+        ...
+
+    def reference(self, tag: str, /) -> str:
+        """How the image is named to that engine then."""
         ...
 
 
@@ -74,8 +78,11 @@ class Archive:
     def engine(self) -> str:
         return "docker"
 
-    def prepare(self, _tag: str) -> str | None:
+    def prepare(self) -> str | None:
         return f"docker load -i {shlex.quote(str(self.path))}"
+
+    def reference(self, tag: str) -> str:
+        return tag
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,11 @@ class Layout:
     def engine(self) -> str:
         return "podman"
 
-    def prepare(self, tag: str) -> str | None:
-        return f"podman pull {shlex.quote(f'oci:{self.path}:{parse_name(tag).familiar}')}"
+    def prepare(self) -> str | None:
+        return None
+
+    def reference(self, tag: str) -> str:
+        return shlex.quote(f"oci:{self.path}:{parse_name(tag).familiar}")
 
 
 @dataclass
@@ -133,8 +143,11 @@ class EngineLoad:
     def engine(self) -> str:
         return self._chosen().name
 
-    def prepare(self, _tag: str) -> str | None:
+    def prepare(self) -> str | None:
         return None
+
+    def reference(self, tag: str) -> str:
+        return tag
 
 
 def _check_folder(folder: Path) -> None:

@@ -59,7 +59,7 @@ def build(
     """Build an image from a notebook that carries its lock: no daemon, no root."""
     from nb2image.build import build as build_image
     from nb2image.cli.listeners import listening
-    from nb2image.outputs import EngineLoad, Output, default_tag, output_for
+    from nb2image.outputs import EngineLoad, default_tag, output_for
 
     outputs: list[Output] = [output_for(path) for path in paths]
     if load_:
@@ -89,12 +89,12 @@ def build(
 
 
 def run_command(outputs: Sequence[Output], tag: str, mode: Mode) -> str:
-    """The exact command line that runs the image from the best of the places where it was written."""
-    output = next((each for each in outputs if each.prepare(tag) is None), outputs[0])
+    """The exact command line that runs the image from one of the places where it was written, a loaded one first."""
+    output = next((each for each in outputs if each.prepare() is None), outputs[0])
     options = {
         "jupyter": "-p 127.0.0.1:8888:8888",
         "batch": '-u "$(id -u):0" -v "$PWD/output:/output"',
     }[mode]
-    steps = [output.prepare(tag), "mkdir -p output" if mode == "batch" else None]
-    steps.append(f"{output.engine} run --rm {options} {tag}")
+    steps = [output.prepare(), "mkdir -p output" if mode == "batch" else None]
+    steps.append(f"{output.engine} run --rm {options} {output.reference(tag)}")
     return " && ".join(step for step in steps if step)
