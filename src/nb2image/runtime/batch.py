@@ -8,6 +8,7 @@ the notebook as far as it got is written. Exit codes: 0 the notebook ran through
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import re
@@ -39,6 +40,7 @@ HELP = """Execute the image's notebook.
     All options are papermill's.
     """
 
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -318,9 +320,9 @@ def main(notebook: str, arguments: List[str]) -> int:
     signal.signal(signal.SIGINT, run.receive)
     try:
         return _execute(run, notebook, arguments)
-    except OSError as error:
-        prepare.fail(prepare.UNWRITABLE, f"{error.filename or 'a file'}: {error.strerror or error}.")
     except Exception as error:
         if "DEBUG" in arguments:
             raise
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            prepare.fail(prepare.UNWRITABLE, f"{error.filename or 'the output'} cannot be written: {error.strerror}.")
         prepare.fail(FAILED, f"{type(error).__name__}: {error} (--log-level DEBUG shows where).")
