@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,16 +40,14 @@ class Engine:
     ``name`` is what answered, not what was asked for: ``DOCKER_HOST`` may well lead to podman.
     """
 
-    def __init__(
-        self, address: Address, api: docker.APIClient, about: Mapping[str, Any], service: _Service | None = None
-    ) -> None:
-        """``about``: the engine's ``/version`` document."""
+    def __init__(self, address: Address, api: docker.APIClient, server: str, service: _Service | None = None) -> None:
+        """``server``: how the engine names itself in the header of that name, ``Docker/20.10.24 (linux)``."""
         self.address = address
         self._api = api
         self._service = service
-        components = [str(part.get("Name", "")) for part in about.get("Components") or ()]
-        self.name: Kind = "podman" if any("podman" in part.lower() for part in components) else "docker"
-        self.version = str(about.get("Version", ""))
+        product, _, version = server.partition(" ")[0].partition("/")
+        self.name: Kind = "podman" if product == "Libpod" else "docker"
+        self.version = version.partition("+")[0]
 
     @property
     def title(self) -> str:
@@ -157,8 +155,8 @@ def probe(address: Address) -> Probe:
         if address.program:
             service = _Service(address.program)
             service.start()
-        api, about = _connect(service.url if service else address.url, address)
-        return Probe(address, Engine(address, api, about, service))
+        api, server = _connect(service.url if service else address.url, address)
+        return Probe(address, Engine(address, api, server, service))
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
         reason = explain(error)
     if service is not None:
@@ -268,8 +266,8 @@ class _Service:
             self._folder = None
 
 
-def _connect(url: str, address: Address) -> tuple[docker.APIClient, Mapping[str, Any]]:
-    """A client that speaks the engine's version of the API, and the engine's ``/version`` document.
+def _connect(url: str, address: Address) -> tuple[docker.APIClient, str]:
+    """A client that speaks the engine's version of the API, and how the engine names itself.
 
     Raises DockerException, RequestException, OSError or ValueError when nothing of that kind answers.
     """
@@ -297,18 +295,18 @@ def _connect(url: str, address: Address) -> tuple[docker.APIClient, Mapping[str,
             base_url=url, version=version, timeout=_PROBE_SECONDS, tls=tls, use_ssh_client=url.startswith("ssh://")
         )
 
-    # Not version="auto", which asks for the same document: podman starts three programs to answer.
+    # Not version="auto", which asks for a document that podman starts three programs for.
     first = client(docker.constants.DEFAULT_DOCKER_API_VERSION)
     try:
-        about = first.version(api_version=False)
+        headers = first.get(f"{first.base_url}/_ping", timeout=_PROBE_SECONDS).headers
     finally:
         first.close()
-    if not isinstance(about, dict) or "ApiVersion" not in about:
+    if "Api-Version" not in headers:
         raise ValueError("what answers is neither Docker nor podman")
-    api = client(str(about["ApiVersion"]))
+    api = client(headers["Api-Version"])
     # Loading a large image takes as long as it takes; podman is silent meanwhile.
     api.timeout = None  # type: ignore[assignment]
-    return api, about
+    return api, headers.get("Server", "")
 
 
 def explain(error: BaseException) -> str:
