@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 import threading
+import uuid
 import warnings
 from types import FrameType
 from typing import Any, Dict, List, Optional
@@ -116,6 +117,12 @@ def _original(cell: Dict[str, Any]) -> bool:
     return not {"injected-parameters", "papermill-error-cell-tag"} & set(cell["metadata"].get("tags", ()))
 
 
+def connection() -> Dict[str, str]:
+    """How the kernel is spoken to. Its sockets stand beside the connection file; without one, in the work folder."""
+    file = os.path.join(os.environ["JUPYTER_RUNTIME_DIR"], f"kernel-{uuid.uuid4()}.json")
+    return {"transport": prepare.transport(), "connection_file": file}
+
+
 def _register_engine(run: Run) -> None:
     """Make papermill's default engine one that streams output and can be stopped."""
     from jupyter_client.manager import AsyncKernelManager
@@ -176,7 +183,7 @@ def _register_engine(run: Run) -> None:
                 log=logger,
                 startup_timeout=start_timeout,
                 timeout=execution_timeout,
-                config=Config({"KernelManager": {"transport": prepare.transport()}}),
+                config=Config({"KernelManager": connection()}),
                 **options,
             )
             return run.client.execute()
@@ -209,12 +216,12 @@ def check_output(path: str) -> None:
 
 
 def work_folder(notebook: str) -> str:
-    """Where the image's notebook expects to run: beside its files, as under Jupyter."""
-    for root in (WORK, SOURCE):
-        folder = posixpath.join(root, posixpath.dirname(notebook)).rstrip("/")
-        if os.path.isdir(folder):
-            return folder
-    return os.getcwd()
+    """Where the image's notebook expects to run: beside its files, as under Jupyter.
+
+    That is in the work folder, unless a volume hides it that could not be filled.
+    """
+    root = WORK if os.path.exists(posixpath.join(WORK, notebook)) else SOURCE
+    return posixpath.dirname(posixpath.join(root, notebook))
 
 
 def defaults(chosen: Dict[str, Any], notebook: str) -> None:

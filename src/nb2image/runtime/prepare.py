@@ -108,6 +108,7 @@ def environment(variables: MutableMapping[str, str] = os.environ) -> str:
             del variables[name]
     # Short, local and private: sockets of kernels stand in it.
     variables["JUPYTER_RUNTIME_DIR"] = os.path.join(scratch, "runtime")
+    os.makedirs(variables["JUPYTER_RUNTIME_DIR"], mode=0o700, exist_ok=True)
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -64,9 +64,8 @@ def check_support(
             if wanted not in have:
                 waiting.append(wanted)
             elif not requirement.specifier.contains(have[wanted], prereleases=True):
-                conflicts.append(
-                    f"{name} {package.version} needs {wanted}{requirement.specifier}, the lock holds {wanted} {have[wanted]}"
-                )
+                wish = f"{wanted}{requirement.specifier}"
+                conflicts.append(f"{name} {package.version} needs {wish}, the lock holds {wanted} {have[wanted]}")
     if conflicts:
         first, *others = sorted(conflicts)
         raise SupportConflict(

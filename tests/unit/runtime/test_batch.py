@@ -69,6 +69,21 @@ def test_a_notebook_that_goes_to_stdout_has_it_for_itself() -> None:
     assert chosen(output_path="-")["stdout_file"] is sys.stderr
 
 
+def test_a_notebook_runs_beside_its_files_where_the_work_folder_lacks_them() -> None:
+    assert not Path("/work/reports/a.ipynb").exists()
+    assert chosen()["cwd"] == "/opt/nb2image/source/reports"
+
+
+def test_the_kernels_sockets_stand_in_the_runtime_folder_under_a_name_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", "/tmp/r")
+    first, second = batch.connection(), batch.connection()
+    assert first["transport"] == "ipc"
+    assert Path(first["connection_file"]).parent == Path("/tmp/r")
+    assert first["connection_file"] != second["connection_file"]
+
+
 @pytest.mark.parametrize("path", ["-", "s3://bucket/x.ipynb", "/output/{name}.ipynb"])
 def test_a_place_that_only_papermill_can_judge_is_left_to_it(path: str) -> None:
     batch.check_output(path)
