@@ -56,8 +56,8 @@ def update(suites: tuple[str, ...], output: Path | None, platforms: tuple[str, .
     from nb2image.bases.debian.provider import update_lock
     from nb2image.bases.debian.selection import SUITES
     from nb2image.cache import Store
+    from nb2image.cli.listeners import listening
     from nb2image.errors import Unwritable
-    from nb2image.progress import Silent
     from nb2image.target.model import Platform
 
     for suite in suites:
@@ -71,7 +71,8 @@ def update(suites: tuple[str, ...], output: Path | None, platforms: tuple[str, .
         for architecture in architectures or known:
             platform = Platform("linux", architecture)
             old = shipped_lock(suite, platform)
-            lock = update_lock(suite, platform, store, Silent())
+            with listening("auto", quiet=False, verbose=False) as listener:
+                lock = update_lock(suite, platform, store, listener)
             path = folder / f"{suite}-{architecture}.json"
             try:
                 folder.mkdir(parents=True, exist_ok=True)

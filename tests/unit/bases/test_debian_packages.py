@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import tarfile
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -42,8 +43,7 @@ def test_files_links_and_directories_come_with_their_modes() -> None:
     ("suffix", "compress"),
     [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress), (".zst", zstandard.ZstdCompressor().compress)],
 )
-def test_members_of_every_compression_are_read(suffix: str, compress: object) -> None:
-    assert callable(compress)
+def test_members_of_every_compression_are_read(suffix: str, compress: Callable[[bytes], bytes]) -> None:
     members = [
         ("debian-binary", b"2.0\n"),
         (f"control.tar{suffix}", compress(tar({"./control": control("a").encode()}))),
@@ -93,3 +93,18 @@ GOOD = deb(control("a"), {"./etc/a": b"text"})
 def test_a_damaged_package_is_refused_with_its_name(data: bytes, rule: str) -> None:
     with pytest.raises(BadPackage, match=f"^a.deb: .*{rule}"):
         read_deb(data, "a.deb")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zstandard.ZstdCompressor().compress])
+def test_a_package_that_unpacks_to_far_too_much_is_refused(
+    compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nb2image.bases.debian.archive._LARGEST", 20_000)
+    suffix = {gzip.compress: "gz", lzma.compress: "xz"}.get(compress, "zst")
+    members = [
+        ("debian-binary", b"2.0\n"),
+        ("control.tar", tar({"./control": control("a").encode()})),
+        (f"data.tar.{suffix}", compress(tar({"./zeros": bytes(30_000)}))),
+    ]
+    with pytest.raises(BadPackage, match="unpacks to more than 20000 bytes"):
+        read_deb(ar(members), "a")

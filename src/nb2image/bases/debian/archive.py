@@ -18,7 +18,7 @@ __all__ = ["BadPackage", "Deb", "read_deb"]
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
-_LARGEST = 1 << 30
+_LARGEST = 1 << 30  # bytes of a tar; far above any package of a base
 
 
 class BadPackage(BaseError):
@@ -88,15 +88,17 @@ def _tar(members: Mapping[str, bytes], stem: str, name: str) -> tarfile.TarFile:
 
 def _decompressed(data: bytes, suffix: str) -> bytes:
     if suffix == ".xz":
-        plain = lzma.decompress(data)
+        with lzma.open(io.BytesIO(data)) as stream:
+            plain = stream.read(_LARGEST + 1)
     elif suffix == ".gz":
-        plain = gzip.decompress(data)
+        with gzip.open(io.BytesIO(data)) as stream:
+            plain = stream.read(_LARGEST + 1)
     elif suffix == ".zst":
         import zstandard
 
         try:
-            with zstandard.ZstdDecompressor().stream_reader(data) as stream:
-                plain = stream.read(_LARGEST + 1)
+            with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+                plain = reader.read(_LARGEST + 1)
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
     elif not suffix:
@@ -104,7 +106,7 @@ def _decompressed(data: bytes, suffix: str) -> bytes:
     else:
         raise ValueError(f"unknown compression {suffix}")
     if len(plain) > _LARGEST:
-        raise ValueError("more than 1 GiB unpacked")
+        raise ValueError(f"it unpacks to more than {_LARGEST} bytes")
     return plain
 
 

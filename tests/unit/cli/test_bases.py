@@ -1,0 +1,57 @@
+"""``nb2image bases`` against an archive on loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nb2image.bases.debian.lock import BaseLock
+from nb2image.bases.debian.mirrors import Mirrors
+from nb2image.cli.bases import bases
+from nb2image.errors import Unwritable
+from tests.unit.bases.making_debs import Archive, fill, served
+
+
+def test_the_list_shows_every_base_with_its_facts() -> None:
+    result = CliRunner().invoke(bases, ["list"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == 6
+    assert "bookworm   Python 3.11, glibc 2.36, linux/amd64" in result.output
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    from pysequoia import Tsk
+
+    key = Tsk.generate("Archive <archive@example.org>")
+    monkeypatch.setattr("nb2image.bases.debian.release.trusted_keys", lambda: [key.extract_certificate()])
+    monkeypatch.setenv("NB2IMAGE_CACHE_DIR", str(tmp_path / "cache"))
+    made = Archive(tmp_path / "archive", key)
+    fill(made)
+    return made
+
+
+def test_update_writes_a_lock_into_the_folder_given(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "new" / "locks"
+    with served(archive.root) as (url, _):
+        mirrors = Mirrors({"main": (f"{url}/debian",), "security": (f"{url}/debian-security",)})
+        monkeypatch.setattr(Mirrors, "of_this_machine", lambda: mirrors)
+        command = ["update", "bookworm", "--platform", "linux/amd64", "--output", str(folder)]
+        result = CliRunner().invoke(bases, command, catch_exceptions=False)
+        assert result.exit_code == 0
+        (tmp_path / "file").touch()
+        with pytest.raises(Unwritable, match="cannot be written"):
+            CliRunner().invoke(bases, [*command[:-1], str(tmp_path / "file" / "x")], catch_exceptions=False)
+    (file,) = folder.iterdir()
+    assert file.name == "bookworm-amd64.json"
+    assert BaseLock.read(file.read_text(), file.name).python == "3.11.2"
+    assert f"{file}: Python 3.11, glibc 2.36, linux/amd64; changed: base-files" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["warty"], ["bookworm", "--platform", "windows/amd64"], ["--platform", "amd64"]])
+def test_unknown_suites_and_platforms_are_wrong_usage(arguments: list[str]) -> None:
+    assert CliRunner().invoke(bases, ["update", *arguments]).exit_code == 2
