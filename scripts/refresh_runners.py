@@ -42,6 +42,7 @@ class Runner(NamedTuple):
 
     requirements: tuple[str, ...]
     without: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = PYTHONS
 
 
 LOCKS = {
@@ -49,6 +50,10 @@ LOCKS = {
     "jupyter": Runner(("jupyterlab>=4", "jupyterhub>=5"), without=("ipykernel",)),
     "batch": Runner(("papermill>=2.6",)),
     "support": Runner(("ipykernel>=6",)),
+    # The last versions that ask little of what they share with a lock of 2021 or 2022 (typing-extensions, traitlets).
+    "support-older": Runner(
+        ("ipykernel==6.4.*", "ipython==7.*", "jupyter-client==6.*"), pythons=("3.9", "3.10", "3.11")
+    ),
 }
 
 
@@ -135,10 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(options.runner) - LOCKS.keys():
         parser.error(f"no such runner: {', '.join(sorted(unknown))}")
     for name in options.runner or LOCKS:
-        for python in options.python or PYTHONS:
+        for python in options.python or LOCKS[name].pythons:
             file = RUNNERS / f"{name}-{python}.txt"
             file.write_text(lock(LOCKS[name], python))
-            if name == "support":
+            if name.startswith("support"):
                 file.with_suffix(".json").write_text(requirements(file, python))
             print(f"{file.name}: {file.read_text().count('==')} packages")
 

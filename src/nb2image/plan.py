@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nb2image.bases.model import Candidate, Provider
 from nb2image.cache import Store
-from nb2image.errors import NoMatchingBase, StaleLock
+from nb2image.errors import NoMatchingBase, StaleLock, SupportConflict
 from nb2image.index.settings import DEFAULT, IndexSettings
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
@@ -156,13 +156,22 @@ def _own(name: str, target: Target, request: Request, store: Store, listener: Li
 def _support(
     kernel: Sequence[Chosen], target: Target, request: Request, store: Store, listener: Listener
 ) -> tuple[Chosen, ...]:
-    """Packages that start a kernel where the lock brings no ipykernel: those of the support lock it lacks."""
-    from nb2image.images import support_requirements
+    """Packages that start a kernel where the lock brings no ipykernel: those that it lacks of the first support lock
+    that its versions satisfy. Raises `SupportConflict` when they satisfy none."""
+    from nb2image.images import support_locks, support_requirements
     from nb2image.runtime.support import check_support
 
     locked: dict[str, Version] = {package.name: package.version for package, _ in kernel if package.version is not None}
     if "ipykernel" in locked:
         return ()
-    chosen = _own("support", target, request, store, listener)
-    names = set(check_support(locked, support_requirements(target.minor), target.environment))
-    return tuple(each for each in chosen if each.package.name in names)
+    failure: SupportConflict | None = None
+    for name in support_locks(target.minor):
+        try:
+            names = set(check_support(locked, support_requirements(name, target.minor), target.environment))
+        except SupportConflict as conflict:
+            failure = failure or conflict
+            continue
+        chosen = _own(name, target, request, store, listener)
+        return tuple(each for each in chosen if each.package.name in names)
+    assert failure is not None
+    raise failure

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nb2image.lock.model import Lock
     from nb2image.runtime.support import SupportPackage
 
-__all__ = ["runner_lock", "support_requirements"]
+__all__ = ["runner_lock", "support_locks", "support_requirements"]
 
 _RUNNERS = Path(__file__).with_name("runners")
 
@@ -30,7 +30,7 @@ def _file(name: str, minor: str, suffix: str) -> Path:
 
 
 def runner_lock(name: str, minor: str) -> Lock:
-    """The lock ``jupyter``, ``batch`` or ``support`` for Python ``X.Y``; its packages come with hashes only.
+    """The lock ``jupyter`` or ``batch``, or one of `support_locks`, for Python ``X.Y``; packages have hashes only.
 
     Raises `NoMatchingBase` when there is none for that Python.
     """
@@ -40,14 +40,24 @@ def runner_lock(name: str, minor: str) -> Lock:
     return read_requirements(file, f"runner {file.stem}")
 
 
-def support_requirements(minor: str) -> tuple[SupportPackage, ...]:
-    """What the packages of the lock ``support`` for Python ``X.Y`` require, by their wheels' metadata.
+def support_locks(minor: str) -> tuple[str, ...]:
+    """The names of the support locks for Python ``X.Y``, the one to prefer first; never none.
+
+    Raises `NoMatchingBase` when there is none for that Python.
+    """
+    _file("support", minor, "txt")
+    older = _RUNNERS / f"support-older-{minor}.txt"
+    return ("support", "support-older") if older.is_file() else ("support",)
+
+
+def support_requirements(name: str, minor: str) -> tuple[SupportPackage, ...]:
+    """What the packages of the lock ``name`` for Python ``X.Y`` require, by their wheels' metadata.
 
     Raises `NoMatchingBase` when there is none for that Python.
     """
     from nb2image.runtime.support import SupportPackage
 
-    document = json.loads(_file("support", minor, "json").read_bytes())
+    document = json.loads(_file(name, minor, "json").read_bytes())
     return tuple(
         SupportPackage(name, Version(row["version"]), tuple(row["requires_dist"]), row["requires_python"])
         for name, row in document.items()
