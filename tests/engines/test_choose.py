@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +120,16 @@ def test_a_private_podman_ends_with_the_engine(podman_daemon: Daemon, monkeypatc
     with choose("podman"):
         assert len(services() - before) == 1
     assert services() == before
+
+
+def test_a_private_podman_ends_with_a_process_that_does_not_close_it(podman_daemon: Daemon) -> None:
+    script = "from nb2image.engines.client import choose; print(choose('podman')._service.url)"
+    environ = {**os.environ, **podman_daemon.environment}
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.split("unix://")[1].strip()).parent
+    assert folder.name.startswith("nb2image-")
+    assert not folder.exists()
 
 
 def test_a_private_podman_that_was_killed_is_started_again(

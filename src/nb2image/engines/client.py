@@ -6,6 +6,7 @@ only (the usual case on Linux), the program is started to serve the API on a pri
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import shutil
 import socket
@@ -235,6 +236,7 @@ class _Service:
     def start(self) -> None:
         """Start podman and wait for its socket. Raises OSError with podman's own words when it ends instead."""
         self.close()
+        atexit.register(self.close)
         # In /tmp, as the path of a socket is limited to 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="nb2image-"))
         path, log = self._folder / "podman.sock", self._folder / "log"
@@ -253,6 +255,7 @@ class _Service:
             time.sleep(0.01)
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         if self._process is not None:
             self._process.terminate()
             try:
