@@ -82,6 +82,7 @@ class Archive:
     key: Tsk
     suite: str = "bookworm"
     date: str = "Thu, 19 Nov 2026 02:12:54 UTC"
+    valid_until: str = "Thu, 26 Nov 2099 02:12:54 UTC"
     stanzas: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, text: str, files: Files, part: str = "", extra: Mapping[str, bytes] | None = None) -> Path:
@@ -108,7 +109,8 @@ class Archive:
             index.parent.mkdir(parents=True, exist_ok=True)
             index.write_bytes(packages)
             release = (
-                f"Origin: Test\nCodename: {self.suite}{part}\nVersion: 12.9\nDate: {self.date}\nSHA256:\n"
+                f"Origin: Test\nCodename: {self.suite}{part}\nVersion: 12.9\nDate: {self.date}\n"
+                f"Valid-Until: {self.valid_until}\nSHA256:\n"
                 f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages.xz\n"
             )
             signed = sign(self.key.signer(), release.encode(), mode=SignatureMode.CLEAR)

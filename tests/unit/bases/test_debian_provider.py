@@ -145,6 +145,14 @@ def test_a_mirror_that_hides_the_security_fixes_is_refused(place: Place) -> None
         place.resolve()
 
 
+def test_an_index_that_should_have_been_renewed_is_warned_of(place: Place) -> None:
+    before = place.resolve()
+    assert place.listener.warnings == []
+    replace(place.archive, valid_until="Thu, 26 Nov 2020 02:12:54 UTC").sign()
+    assert place.resolve() == before
+    assert "The index of bookworm was to be renewed by 2020-11-26" in place.listener.warnings[0].text
+
+
 def test_an_architecture_without_index_is_an_error(place: Place) -> None:
     with pytest.raises(IndexAnswered, match="lists no main/binary-riscv64"):
         update_lock("bookworm", Platform("linux", "riscv64"), place.store, place.listener, mirrors=place.mirrors)

@@ -113,8 +113,7 @@ class DebianProvider:
     def _layer(self, lock: BaseLock, listener: Listener) -> CachedLayer:
         def entries() -> list[Entry]:
             files = fetch_packages(lock, self._store, self._mirrors, listener, offline=self._offline)
-            with stage(listener, "base", lock.suite):
-                return assemble(files, lock.architecture)
+            return assemble(files, lock.architecture)
 
         key = digest_of_key("debian-base", ASSEMBLY, WRITER, lock.digest)
         return cached_layer(self._store, key, f"{_origin(lock)} ({lock.suite})", entries)

@@ -1,6 +1,6 @@
 """The signed index of a suite: ``InRelease``, checked with Debian's keys, and the ``Packages`` files it vouches for.
 
-`Valid-Until` is not enforced: old suites are signed once and stay as they are, and so do snapshots.
+A passed ``Valid-Until`` is a warning and no error: snapshots and suites that ended stay as they were signed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nb2image.bases.debian.download import Archives
 from nb2image.bases.debian.resolve import PackageIndex, Stanza
 from nb2image.cache import Store
 from nb2image.errors import BadSignature, IndexAnswered, IndexFailure
-from nb2image.progress import Listener, stage
+from nb2image.progress import Listener, Warned, stage
 
 if TYPE_CHECKING:
     from pysequoia import Cert
@@ -31,11 +31,13 @@ _HOST_KEYRINGS = ("debian-archive-keyring.pgp", "debian-archive-keyring.gpg")
 
 @dataclass(frozen=True)
 class Release:
-    """A verified ``InRelease``. ``date`` is when it was made, ``version`` the point release (may be empty)."""
+    """A verified ``InRelease``. ``date`` is when it was made, ``valid_until`` when a newer one should be there at the
+    latest (None: never), ``version`` the point release (may be empty)."""
 
     codename: str
     version: str
     date: datetime
+    valid_until: datetime | None
     by_hash: bool
     files: dict[str, tuple[str, int]]
     """Path below ``dists/<suite>/`` → (sha256 in hex, size in bytes)."""
@@ -83,13 +85,19 @@ def read_release(signed: bytes, suite: str, keys: list[Cert], place: str) -> Rel
     if codename != suite:
         raise BadSignature(f"{place} is signed by Debian but is that of {codename!r}.", hint=hint)
     try:
-        date = parsedate_to_datetime(paragraph.field("Date")).astimezone(timezone.utc)
+        date = _date(paragraph.field("Date"))
+        end = paragraph.field("Valid-Until")
+        valid_until = _date(end) if end else None
         rows = (line.split() for line in paragraph.field("SHA256").splitlines())
         files = {path: (digest, int(size)) for digest, size, path in rows}
     except (ValueError, TypeError) as error:
         raise IndexAnswered(f"{place} cannot be read: {error}.", hint=hint) from error
     by_hash = paragraph.field("Acquire-By-Hash") == "yes"
-    return Release(codename, paragraph.field("Version"), date, by_hash, files)
+    return Release(codename, paragraph.field("Version"), date, valid_until, by_hash, files)
+
+
+def _date(text: str) -> datetime:
+    return parsedate_to_datetime(text).astimezone(timezone.utc)
 
 
 def read_suite(suite: str, architecture: str, archives: Archives, store: Store, listener: Listener) -> SuiteIndex:
@@ -105,6 +113,13 @@ def read_suite(suite: str, architecture: str, archives: Archives, store: Store, 
     for archive, name in (("main", suite), ("main", f"{suite}-updates"), ("security", f"{suite}-security")):
         with stage(listener, "index", name):
             release, text = _read_part(archive, name, architecture, archives, store, keys, now)
+        if release.valid_until is not None and release.valid_until < now:
+            listener(
+                Warned(
+                    f"The index of {name} was to be renewed by {release.valid_until:%Y-%m-%d}: fixes may be missing.",
+                    hint="The mirror may be stale; another one may have a newer index.",
+                )
+            )
         releases.append(release)
         texts.append((archive, text))
     return SuiteIndex(PackageIndex(texts), releases[0].version, max(release.date for release in releases))
