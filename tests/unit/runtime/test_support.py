@@ -8,12 +8,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from nb2image.errors import SupportConflict
-from nb2image.images import runner_lock, support_requirements
+from nb2image.images import runner_lock, support_locks, support_requirements
 from nb2image.lock.model import hashes_of
 from nb2image.runtime.support import SupportPackage, check_support
 from nb2image.target.environment import marker_environment
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+SHIPPED = [(python, name) for python in PYTHONS for name in support_locks(python)]
 ENVIRONMENT = marker_environment(Version("3.11.2"), "x86_64")
 SUPPORT = (
     SupportPackage(
@@ -70,18 +71,18 @@ def test_a_support_package_for_another_python_is_refused() -> None:
         check_support({}, support, ENVIRONMENT)
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-def test_the_shipped_support_packages_are_complete_for_each_python(python: str) -> None:
-    shipped = support_requirements(python)
+@pytest.mark.parametrize(("python", "name"), SHIPPED)
+def test_the_shipped_support_packages_are_complete_for_each_python(python: str, name: str) -> None:
+    shipped = support_requirements(name, python)
     environment = marker_environment(Version(f"{python}.2"), "aarch64")
     assert set(check_support({}, shipped, environment)) <= {package.name for package in shipped}
-    locked = {package.name: package.version for package in runner_lock("support", python).packages}
+    locked = {package.name: package.version for package in runner_lock(name, python).packages}
     assert {package.name: package.version for package in shipped} == locked
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-def test_the_shipped_support_packages_fit_each_other(python: str) -> None:
-    shipped = {package.name: package for package in support_requirements(python)}
+@pytest.mark.parametrize(("python", "name"), SHIPPED)
+def test_the_shipped_support_packages_fit_each_other(python: str, name: str) -> None:
+    shipped = {package.name: package for package in support_requirements(name, python)}
     variables = {**marker_environment(Version(f"{python}.2"), "x86_64"), "extra": ""}
     for package in shipped.values():
         for requirement in map(Requirement, package.requires_dist):
