@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store
-from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel
-from nb2image.errors import NoMatchingBase, TooManyLayers
+from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel
+from nb2image.errors import BadWheel, NoMatchingBase, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
 from nb2image.plan import Plan, Request, make_plan
@@ -68,26 +68,47 @@ def build(request: Request, store: Store, listener: Listener) -> Built:
     _check_base(plan, base, clock)
     limits = _limits(len(base.image.layers))
     with stage(clock, "environments"):
+        # What the user locked is fetched first: should its index fail, that shows before the project's own wheels come.
         environments = {
             prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock)
-            for prefix, chosen in ((RUNNER, plan.runner), (SUPPORT, plan.support), (KERNEL, plan.kernel))
+            for prefix, chosen in ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support))
         }
+    # What many images share lies below what only some have.
+    ordered = {prefix: environments[prefix] for prefix in (RUNNER, SUPPORT, KERNEL)}
     layers: list[Layer] = [assemble.runtime_layer(plan, store)]
-    layers += [layer for each in environments.values() for layer in each.layers]
+    layers += [layer for each in ordered.values() for layer in each.layers]
     if request.with_bytecode:
         with stage(clock, "bytecode"):
             from nb2image.bytecode import bytecode_layers
 
-            compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in environments.items()]
+            compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in ordered.items()]
             layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock)
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
         layers.append(assemble.notebook_layer(plan, store, clock))
         image = assemble.image(plan, base, layers)
+    _report_mismatches(environments[KERNEL].mismatches, request.strict, clock)
     conflicts = environments[KERNEL].conflicts
     for path, winner, loser in conflicts:
         clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
     return Built(plan, base, image, conflicts, clock)
+
+
+def _report_mismatches(mismatches: Sequence[Mismatch], strict: bool, listener: Listener) -> None:
+    """Wheels whose RECORD is wrong: installed as pip does, since the lock's hash holds the whole wheel."""
+    by_wheel: dict[str, list[str]] = {}
+    for wheel, path in mismatches:
+        by_wheel.setdefault(wheel, []).append(path)
+    for wheel, paths in by_wheel.items():
+        if strict:
+            raise BadWheel(wheel, paths[0], "the file differs from what RECORD states")
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        listener(
+            Warned(
+                f"{wheel}: {', '.join(paths[:3])}{more} differ from what the wheel's RECORD states; "
+                "the wheel itself is the one that the lock holds."
+            )
+        )
 
 
 def _check_base(plan: Plan, base: Base, listener: Listener) -> None:
@@ -141,7 +162,7 @@ def _environment(
 ) -> EnvironmentLayers:
     """The layers of one environment: from the store, or written while its wheels arrive."""
     if not chosen:
-        return EnvironmentLayers((), (), (), True)
+        return EnvironmentLayers((), (), (), (), True)
     scheme = Scheme(prefix, plan.target.minor)
     known = [_wheel(each, None, store) for each in chosen]
     wheels = [wheel for wheel in known if wheel is not None]

@@ -65,7 +65,7 @@ def _sources(part: Part, paths: dict[str, Path], interpreter: Interpreter) -> It
     with ExitStack() as stack:
         for wheel in sorted(part.group.wheels):
             one = Group((wheel,), part.group.dropped)
-            entries = kept(one, installed(one, part.scheme, lambda each: paths[each.filename], stack))
+            entries = kept(one, installed(one, part.scheme, lambda each: paths[each.filename], stack, {}))
             yield from compiled(entries, interpreter, part.scheme.minor)
 
 

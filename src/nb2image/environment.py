@@ -32,9 +32,9 @@ from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.archive import WheelArchive
 from nb2image.wheels.install import Scheme, install
 
-__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Wheel", "workers"]
+__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel", "workers"]
 
-INSTALLATION = "1"
+INSTALLATION = "2"
 """Version of what `install` yields for a wheel: raised with every change of it, since layers are found by it."""
 
 _SERIAL = 8 << 20
@@ -71,11 +71,26 @@ class Group:
         return " ".join(f"{wheel.name}=={wheel.version}" for wheel in self.wheels)
 
 
+class Mismatch(NamedTuple):
+    """A file of a wheel that differs from what the wheel's RECORD states; taken as it is."""
+
+    wheel: str
+    path: str
+
+
 class _Path(NamedTuple):
     path: str
     wheel: str
     crc32: int
     size: int
+
+
+class _Result(NamedTuple):
+    """What writing one group came to: its layer, what each wheel brings, and what differs from RECORD."""
+
+    written: WrittenLayer
+    paths: list[_Path]
+    mismatches: list[Mismatch]
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ class EnvironmentLayers:
     groups: tuple[Group, ...]
     layers: tuple[CachedLayer, ...]
     conflicts: tuple[Conflict, ...]
+    mismatches: tuple[Mismatch, ...]
     cached: bool
 
 
@@ -108,11 +124,19 @@ def pool(size: int) -> Iterator[Executor]:
 
 
 def installed(
-    group: Group, scheme: Scheme, path_of: Callable[[Wheel], Path], stack: ExitStack
+    group: Group,
+    scheme: Scheme,
+    path_of: Callable[[Wheel], Path],
+    stack: ExitStack,
+    mismatches: dict[str, list[str]],
 ) -> Iterator[tuple[Wheel, Entry]]:
-    """What each wheel of a group brings, in order of names; contents can be read until ``stack`` closes."""
+    """What each wheel of a group brings, in order of names; contents can be read until ``stack`` closes.
+
+    ``mismatches`` receives, by file name, the paths that differ from RECORD, as the contents are read.
+    """
     for wheel in sorted(group.wheels):
-        archive = stack.enter_context(WheelArchive(path_of(wheel), wheel.filename))
+        noted = mismatches.setdefault(wheel.filename, [])
+        archive = stack.enter_context(WheelArchive(path_of(wheel), wheel.filename, noted))
         for entry in install(archive, scheme, name=wheel.name, version=Version(wheel.version)):
             yield wheel, entry
 
@@ -136,9 +160,10 @@ def _crc32(entry: Entry) -> tuple[int, int]:
     return content.crc32, content.size
 
 
-def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> tuple[WrittenLayer, list[_Path]]:
+def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> _Result:
     """In a worker: write the layer of a group into the store, and list what each wheel brings."""
     found: list[_Path] = []
+    mismatches: dict[str, list[str]] = {}
 
     def noted(entries: Iterable[tuple[Wheel, Entry]]) -> Iterator[tuple[Wheel, Entry]]:
         for wheel, entry in entries:
@@ -146,9 +171,9 @@ def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> 
             yield wheel, entry
 
     with ExitStack() as stack:
-        entries = noted(installed(group, scheme, lambda wheel: paths[wheel.filename], stack))
+        entries = noted(installed(group, scheme, lambda wheel: paths[wheel.filename], stack, mismatches))
         written = store_layer(Store(root), kept(group, entries))
-    return written, found
+    return _Result(written, found, [Mismatch(file, path) for file in sorted(mismatches) for path in mismatches[file]])
 
 
 class Environment:
@@ -192,7 +217,9 @@ class Environment:
         if any(layer is None for layer in layers):
             return None
         conflicts = tuple(Conflict(*row) for row in record["conflicts"])
-        return EnvironmentLayers(tuple(groups), cast("tuple[CachedLayer, ...]", tuple(layers)), conflicts, True)
+        mismatches = tuple(Mismatch(*row) for row in record["mismatches"])
+        found = cast("tuple[CachedLayer, ...]", tuple(layers))
+        return EnvironmentLayers(tuple(groups), found, conflicts, mismatches, True)
 
     def _known(self, group: Group) -> CachedLayer | None:
         record = self.store.get_record("layer", self._group_key(group))
@@ -208,7 +235,7 @@ class Environment:
 
     def _entries_again(self, group: Group) -> Iterator[Entry]:
         with ExitStack() as stack:
-            yield from kept(group, installed(group, self.scheme, self._stored, stack))
+            yield from kept(group, installed(group, self.scheme, self._stored, stack, {}))
 
     def _stored(self, wheel: Wheel) -> Path:
         path = self.store.find("wheels", wheel.digest, wheel.size)
@@ -234,34 +261,38 @@ class Environment:
         if changed:
             paths = {wheel.filename: self._stored(wheel) for group in changed for wheel in group.wheels}
             results.update(self._write_all(changed, paths.items(), listener, 1))
-        layers = tuple(self._layer(group, results[self._group_key(group)][0]) for group in groups)
+        final = [results[self._group_key(group)] for group in groups]
+        layers = tuple(self._layer(group, result.written) for group, result in zip(groups, final, strict=True))
+        mismatches = tuple(mismatch for result in final for mismatch in result.mismatches)
         record = {
             "groups": [{"names": [w.name for w in g.wheels], "dropped": g.dropped} for g in groups],
             "conflicts": conflicts,
+            "mismatches": mismatches,
         }
         self.store.put_record("environment", self._key, record)
         listener(Finished("layer", self.scheme.prefix))
-        return EnvironmentLayers(tuple(groups), layers, tuple(conflicts), False)
+        return EnvironmentLayers(tuple(groups), layers, tuple(conflicts), mismatches, False)
 
     def _write_all(
         self, groups: Sequence[Group], arrivals: Iterable[tuple[str, Path]], listener: Listener, processes: int
-    ) -> dict[str, tuple[WrittenLayer, list[_Path]]]:
+    ) -> dict[str, _Result]:
         """Layer and paths of each group by its key, from the store or written by workers."""
-        results: dict[str, tuple[WrittenLayer, list[_Path]]] = {}
+        results: dict[str, _Result] = {}
         waiting: dict[str, tuple[Group, set[str]]] = {}
         for each in groups:
             key = self._group_key(each)
-            known, listed = self._known(each), self.store.get_record("paths", key)
-            if known is not None and listed is not None:
-                results[key] = (known.written, [_Path(*row) for row in listed])
+            known, record = self._known(each), self.store.get_record("paths", key)
+            if known is not None and record is not None:
+                mismatches = [Mismatch(*row) for row in record["mismatches"]]
+                results[key] = _Result(known.written, [_Path(*row) for row in record["paths"]], mismatches)
                 listener(Finished("layer", each.comment, cached=True))
             else:
                 waiting[key] = (each, {wheel.filename for wheel in each.wheels})
 
-        def done(key: str, written: WrittenLayer, listed: list[_Path]) -> None:
-            self.store.put_record("paths", key, listed)
-            self.store.put_record("layer", key, written._asdict())
-            results[key] = (written, listed)
+        def done(key: str, result: _Result) -> None:
+            self.store.put_record("paths", key, {"paths": result.paths, "mismatches": result.mismatches})
+            self.store.put_record("layer", key, result.written._asdict())
+            results[key] = result
             listener(Finished("layer", waiting[key][0].comment))
 
         paths: dict[str, Path] = {}
@@ -269,7 +300,7 @@ class Environment:
         with ExitStack() as stack:
             parallel = processes > 1 and size > _SERIAL
             executor = stack.enter_context(pool(min(processes, len(waiting)))) if parallel else None
-            running: dict[Future[tuple[WrittenLayer, list[_Path]]], str] = {}
+            running: dict[Future[_Result], str] = {}
             missing = {key: set(files) for key, (_, files) in waiting.items()}
             for filename, path in arrivals:
                 paths[filename] = path
@@ -281,24 +312,22 @@ class Environment:
                     each = waiting[key][0]
                     own = {wheel.filename: paths[wheel.filename] for wheel in each.wheels}
                     if executor is None:
-                        done(key, *_write(self.store.root, each, self.scheme, own))
+                        done(key, _write(self.store.root, each, self.scheme, own))
                     else:
                         running[executor.submit(_write, self.store.root, each, self.scheme, own)] = key
             while running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    done(running.pop(future), *future.result())
+                    done(running.pop(future), future.result())
         return results
 
-    def _resolve(
-        self, groups: Sequence[Group], results: dict[str, tuple[WrittenLayer, list[_Path]]]
-    ) -> tuple[list[Group], list[Conflict]]:
+    def _resolve(self, groups: Sequence[Group], results: dict[str, _Result]) -> tuple[list[Group], list[Conflict]]:
         """Find paths that several wheels bring with different bytes, and let the first name win each."""
         first: dict[str, _Path] = {}
         conflicts: list[Conflict] = []
         losers: set[tuple[str, str]] = set()
         listed = sorted(
-            (path for each in groups for path in results[self._group_key(each)][1]), key=lambda path: path.wheel
+            (path for each in groups for path in results[self._group_key(each)].paths), key=lambda path: path.wheel
         )
         for path in listed:
             known = first.setdefault(path.path, path)

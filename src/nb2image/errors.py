@@ -17,7 +17,7 @@ neighbours are written next to the code that raises them only by importing from 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousNotebook",
@@ -75,6 +75,16 @@ class Nb2ImageError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Leaves have initialisers of their own; what crosses from a worker process is what came of them.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[Nb2ImageError], arguments: tuple[Any, ...], state: dict[str, Any]) -> Nb2ImageError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 # -- the notebook and its lock --------------------------------------------------------------------

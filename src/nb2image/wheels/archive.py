@@ -38,10 +38,15 @@ class WheelArchive:
     ``filename`` is what messages call it (in a cache the path is a digest). Reads go through ``pread``, not a memory
     map: a map counts as the process's memory, and kills it when somebody truncates the file. Raises `BadWheel` for
     anything that :mod:`nb2image.wheels.directory` refuses, `WheelError` when the file cannot be read.
+
+    A file that differs from what RECORD states is refused, or noted in ``mismatches`` when that list is given: some
+    projects edit files after RECORD was written (PyTorch 1.9.1: METADATA and a library), and whoever has verified the
+    hash of the whole wheel may take them as pip does.
     """
 
-    def __init__(self, path: Path, filename: str | None = None) -> None:
+    def __init__(self, path: Path, filename: str | None = None, mismatches: list[str] | None = None) -> None:
         self.filename = filename or path.name
+        self._mismatches = mismatches
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -78,6 +83,13 @@ class WheelArchive:
         if member.size > _IN_MEMORY:
             raise BadWheel(self.filename, member.name, f"the member has {member.size} bytes, too many for what it is")
         return b"".join(MemberContent(self, member, expected).chunks())
+
+    def mismatch(self, name: str, rule: str) -> None:
+        """Refuse a file that differs from RECORD, or note it."""
+        if self._mismatches is None:
+            raise BadWheel(self.filename, name, rule)
+        if name not in self._mismatches:
+            self._mismatches.append(name)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the file. Raises `BadWheel` when there are fewer."""
@@ -144,7 +156,7 @@ class MemberContent:
         if crc32 != self.crc32:
             raise self._bad("the content has another CRC-32 than the archive states")
         if digest is not None and urlsafe_b64encode(digest.digest()).decode().rstrip("=") != value:
-            raise self._bad(f"the content has another {algorithm} than RECORD states")
+            self._archive.mismatch(self._member.name, f"the content has another {algorithm} than RECORD states")
 
     def _inflated(self, limit: int = _WHOLE + 1) -> Iterator[bytes]:
         """The inflated data in pieces of at most ``limit`` bytes.

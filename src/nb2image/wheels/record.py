@@ -32,6 +32,7 @@ class Record:
     """
 
     def __init__(self, archive: WheelArchive, dist_info: str) -> None:
+        self._archive = archive
         self._wheel = archive.filename
         self._path = f"{dist_info}/RECORD"
         self._exempt = frozenset(f"{dist_info}/{name}" for name in _NEWER)
@@ -65,7 +66,8 @@ class Record:
             raise BadWheel(self._wheel, name, "RECORD does not mention the file")
         value, size = stated
         if size and size != str(member.size):
-            raise BadWheel(self._wheel, name, f"RECORD states {size} bytes and the archive {member.size}")
+            self._archive.mismatch(name, f"RECORD states {size} bytes and the archive {member.size}")
+            return None
         algorithm, separator, _ = value.partition("=")
         if algorithm not in STRONG_HASHES or not separator:
             if not value and name in self._exempt:

@@ -1,0 +1,159 @@
+"""Measure a build of a notebook, wheels local, and print it beside the limit and the peers.
+
+::
+
+    python -m tests.bench NOTEBOOK [--repeat N] [--docker] [-- OPTIONS OF nb2image build…]
+
+Each line is the best of N runs in wall seconds. ``--docker`` needs a running Docker and ``uv`` on PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nb2image.cache import Store
+from nb2image.environment import workers
+from tests.bench.limit import limit
+from tests.bench.peers import DOCKERFILES, docker_build
+
+
+def best(repeat: int, run: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> float:
+    seconds = []
+    for _ in range(repeat):
+        prepare()
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+class Bench:
+    """One notebook, one cache of its own that has the wheels, and the command line under measurement."""
+
+    def __init__(self, notebook: Path, options: Sequence[str], folder: Path) -> None:
+        self.notebook = folder / notebook.name
+        shutil.copy(notebook, self.notebook)
+        self.options = list(options)
+        self.folder = folder
+        self.cache = folder / "cache"
+        self.layout = folder / "layout"
+
+    def build(self, *more: str) -> dict[str, Any]:
+        command = [
+            sys.executable,
+            "-m",
+            "nb2image",
+            "build",
+            str(self.notebook),
+            "-o",
+            str(self.layout),
+            "-q",
+            "--json",
+        ]
+        environment = {**os.environ, "NB2IMAGE_CACHE_DIR": str(self.cache)}
+        done = subprocess.run(
+            [*command, *self.options, *more], check=True, capture_output=True, text=True, env=environment
+        )
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def without_layers(self) -> None:
+        """Forget what the notebook's packages became; the wheels, the base and the runner stay as they are."""
+        shutil.rmtree(self.layout, ignore_errors=True)
+        kept = {layer["digest"] for layer in self.document["layers"] if not self._is_kernel(layer["comment"])}
+        store = Store(self.cache)
+        for path in (self.cache / "v1" / "layers").rglob("*"):
+            digest = f"sha256:{path.name}"
+            if path.is_file() and digest not in kept:
+                store.drop("layers", digest)
+
+    def _is_kernel(self, comment: str) -> bool:
+        names = {f"{package['name']}=={package['version']}" for package in self.document["packages"]}
+        return bool(names & set(comment.removeprefix("bytecode of ").split()))
+
+    def change_notebook(self) -> None:
+        document = json.loads(self.notebook.read_text())
+        document["cells"].append({"cell_type": "markdown", "id": f"c{time.time_ns()}", "metadata": {}, "source": "x"})
+        self.notebook.write_text(json.dumps(document))
+
+    def prepare(self) -> None:
+        self.document = self.build()
+        store = Store(self.cache)
+        found = [
+            (p["file"], store.find("wheels", f"sha256:{p['hashes']['sha256']}")) for p in self.document["packages"]
+        ]
+        self.wheels = []
+        links = self.folder / "wheels"
+        links.mkdir(exist_ok=True)
+        for name, path in found:
+            assert path is not None
+            shutil.copy(path, links / name)
+            self.wheels.append(links / name)
+        self.requirements = "".join(
+            f"{p['name']}=={p['version']} --hash=sha256:{p['hashes']['sha256']}\n" for p in self.document["packages"]
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--docker", action="store_true", help="measure docker build too")
+    parser.add_argument("options", nargs="*", help="options of nb2image build, after --")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nb2image-bench-") as name:
+        bench = Bench(given.notebook, given.options, Path(name))
+        bench.prepare()
+        size = sum(path.stat().st_size for path in bench.wheels)
+        print(f"{given.notebook.name}: {len(bench.wheels)} wheels, {size / 1e6:.0f} MB, {workers()} processors")
+        floor = best(given.repeat, lambda: limit(bench.wheels, workers()))
+        row("limit (read, inflate, hash twice)", floor, floor)
+        mine = best(given.repeat, lambda: bench.build("--no-bytecode"), bench.without_layers)
+        row("nb2image build, layers new", mine, floor)
+        row("nb2image build, notebook changed", best(given.repeat, bench.build, bench.change_notebook), floor)
+        compiled = best(given.repeat, lambda: bench.build("--bytecode"), bench.without_layers)
+        row("nb2image build --bytecode, layers new", compiled, floor)
+        if given.docker:
+            base = load_base(bench)
+            for title, dockerfile in DOCKERFILES.items():
+                context = bench.folder / "context"
+                seconds = best(
+                    1,
+                    lambda: docker_build(dockerfile, base, bench.wheels, bench.requirements, context),  # noqa: B023
+                )
+                ours = compiled if "bytecode" in title else mine
+                row(title, seconds, floor, f"{seconds / ours:.1f} × nb2image")
+
+
+def load_base(bench: Bench) -> str:
+    """The base image alone, loaded into Docker; returns its name."""
+    from nb2image.bases.debian.provider import DebianProvider
+    from nb2image.engines.client import choose
+    from nb2image.engines.load import load
+    from nb2image.progress import Silent
+    from nb2image.target.model import Platform
+
+    provider = DebianProvider(Store(bench.cache), platform=Platform())
+    name = bench.document["base"]["name"]
+    candidate = next(each for each in provider.candidates() if each.name == name)
+    with choose("docker") as engine:
+        load(engine, provider.deliver(candidate, Silent()).image, ["nb2image-bench-base"], Silent())
+    return "nb2image-bench-base"
+
+
+def row(title: str, seconds: float, floor: float, note: str = "") -> None:
+    print(f"{title:<50} {seconds:7.2f} s  {seconds / floor:5.1f} × limit  {note}".rstrip(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
