@@ -14,7 +14,7 @@ from nb2image.errors import NotAnImage, OutputError
 from nb2image.image.model import Image
 from nb2image.image.names import parse_name
 from nb2image.image.read import Stored, find_image, split_base, stored_images
-from nb2image.progress import Listener, stage
+from nb2image.progress import Listener
 from nb2image.target.model import Platform
 
 __all__ = ["LayoutProvider"]
@@ -44,10 +44,9 @@ class LayoutProvider:
         return [found.candidate for found in self._bases()]
 
     def deliver(self, candidate: Candidate, listener: Listener) -> Base:
-        with stage(listener, "base", candidate.name):
-            for found in self._bases():
-                if found.candidate == candidate:
-                    return Base(candidate.name, found.image, candidate.target, found.reference)
+        for found in self._bases():
+            if found.candidate == candidate:
+                return Base(candidate.name, found.image, candidate.target, found.reference)
         raise NotAnImage(f"{self._location} holds no base called {candidate.name!r}.", hint="Ask for the candidates.")
 
     def _bases(self) -> list[_Found]:

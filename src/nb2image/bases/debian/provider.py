@@ -20,7 +20,7 @@ from nb2image.image.model import Config, Image
 from nb2image.layers.cached import CachedLayer, cached_layer
 from nb2image.layers.entry import Entry
 from nb2image.layers.write import WRITER
-from nb2image.progress import Listener, Warned, stage
+from nb2image.progress import Listener, Warned
 from nb2image.target.model import Platform
 
 __all__ = ["DebianProvider", "update_lock"]
