@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import pytest
 from packaging.markers import Marker, default_environment
@@ -20,7 +21,7 @@ def test_the_environment_has_every_marker_variable() -> None:
 
 
 def test_markers_are_those_of_the_target() -> None:
-    environment = {**marker_environment(Version("3.9.2"), "aarch64"), "extra": ""}
+    environment = cast("dict[str, str]", marker_environment(Version("3.9.2"), "aarch64"))
     expected = {
         "python_version == '3.9'": True,
         "python_full_version < '3.9.2'": False,
