@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,10 +77,11 @@ class Archive:
 
     @property
     def engine(self) -> str:
-        return "docker"
+        here = (name for name in ("docker", "podman") if shutil.which(name))
+        return next(here, "docker")
 
     def prepare(self) -> str | None:
-        return f"docker load -i {shlex.quote(str(self.path))}"
+        return f"{self.engine} load -i {shlex.quote(str(self.path))}"
 
     def reference(self, tag: str) -> str:
         return tag
