@@ -43,14 +43,14 @@ def test_a_token_is_made_and_the_printed_url_opens_the_notebook(engine: Daemon, 
     with serving(engine, notebooks.load(engine, "anscombe")) as server:
         expected = rf"http://127\.0\.0\.1:{server.port}/lab/tree/anscombe\.ipynb\?token=[0-9a-f]{{48}}"
         assert re.fullmatch(expected, server.url)
+        logs = run_engine(engine, "logs", server.container)
+        assert (logs.stdout, logs.stderr) == (f"JupyterLab: {server.url}\n", "")
         opened = server.visit()
         assert opened.status == 200
         assert b'id="jupyter-config-data"' in opened.body
         notebook = server.ask("/api/contents/anscombe.ipynb", token=server.token)
         assert notebook.json()["content"]["metadata"]["kernelspec"]["name"] == "python3"
         assert server.ask("/api/contents", token="another").status == 403
-        logs = run_engine(engine, "logs", server.container)
-        assert (logs.stdout, logs.stderr) == (f"JupyterLab: {server.url}\n", "")
         run_engine(engine, "stop", "--time=20", server.container, check=True)
         code = run_engine(engine, "inspect", "--format", "{{.State.ExitCode}}", server.container, check=True)
         assert code.stdout.strip() == "0"

@@ -55,18 +55,11 @@ umask 022
     --require-hashes --no-deps --no-index --find-links /input/wheels -r /input/requirements.txt
 """
 
-VENV = {
-    "bin/Activate.ps1",
-    "bin/activate",
-    "bin/activate.csh",
-    "bin/activate.fish",
-    "include",
-    "include/python3.11",
-    "lib64",
-}
+VENV = {"bin/Activate.ps1", "bin/activate", "bin/activate.csh", "bin/activate.fish"}
+VENV |= {"include", "include/python3.11", "lib64"}
 """What venv makes and an image does not need; ``lib64`` is a link to ``lib``."""
-DIFFERENT = {"pyvenv.cfg"}
-"""Without the command that made it."""
+DIFFERENT = {"bin/python", "bin/python3", "bin/python3.11", "pyvenv.cfg"}
+"""Links to the interpreter itself rather than to each other, and settings without the command that made them."""
 
 
 @pytest.fixture(scope="module")
