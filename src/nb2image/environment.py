@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,7 +117,9 @@ def pool(size: int) -> Iterator[Executor]:
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["nb2image.environment"])
-    executor = ProcessPoolExecutor(size, mp_context=context)
+    # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    executor = ProcessPoolExecutor(size, mp_context=context, initializer=signal.signal, initargs=ignore)
     try:
         yield executor
     finally:

@@ -125,7 +125,14 @@ def _candidates(request: Request, store: Store) -> tuple[Provider, Sequence[Cand
     candidates = debian.candidates()
     if request.base != "auto" and request.base not in {candidate.name for candidate in candidates}:
         from nb2image.bases.layout import LayoutProvider
+        from nb2image.image.read import split_base
 
+        if "/" not in request.base and not split_base(request.base)[0].exists():
+            names = [*sorted(candidate.name for candidate in candidates), "the path of an OCI layout or archive"]
+            raise NoMatchingBase(
+                f"There is no base named {request.base!r}, and nothing of that name here.",
+                hint=f"Choose one of {', '.join(names)}.",
+            )
         provider = LayoutProvider(Path(request.base), request.platform, store)
         candidates = provider.candidates()
     if not candidates:

@@ -43,7 +43,7 @@ class LayoutProvider:
     def candidates(self) -> Sequence[Candidate]:
         return [found.candidate for found in self._bases()]
 
-    def deliver(self, candidate: Candidate, listener: Listener) -> Base:
+    def deliver(self, candidate: Candidate, listener: Listener) -> Base:  # noqa: ARG002  (there is nothing to wait for)
         for found in self._bases():
             if found.candidate == candidate:
                 return Base(candidate.name, found.image, candidate.target, found.reference)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from nb2image import __version__
 from nb2image.errors import Nb2ImageError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["cli", "main"]
 
@@ -46,29 +52,64 @@ def cli() -> None:
     """A locked Jupyter notebook in, a runnable, exactly reproducible container image out."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: a cancelled job cleans up as after Ctrl-C."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _say(line: str) -> None:
+    # Nobody may be left who reads it: the exit code is still the error's own.
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
+
+
 def fail(error: Nb2ImageError) -> NoReturn:
     """Say what went wrong and what to do, and leave with the error's own exit code."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    _say(f"{click.style('error:', fg='red', bold=True)} {error.message}")
     for line in error.details:
-        click.echo(f"  {line}", err=True)
+        _say(f"  {line}")
     if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True)
+        _say(f"{click.style('hint:', fg='cyan')} {error.hint}")
     sys.exit(error.exit_code)
+
+
+def _unexpected(error: Exception) -> Nb2ImageError:
+    """What is no `Nb2ImageError` is a defect of nb2image, whatever the input was."""
+    import traceback
+    from pathlib import Path
+
+    if os.environ.get("NB2IMAGE_DEBUG"):
+        traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    return Nb2ImageError(
+        f"nb2image {__version__} failed unexpectedly: {type(error).__name__}{f': {text}' if text else ''} "
+        f"({Path(place.filename).name}, line {place.lineno}).",
+        hint="This is a defect of nb2image: report it with this line, the command, and what it prints with "
+        "NB2IMAGE_DEBUG=1 in the environment.",
+    )
 
 
 def main() -> NoReturn:
     """Entry point of ``nb2image`` and ``python -m nb2image``.
 
-    Exit codes: 0 done, 1 unexpected, 2 wrong usage, 130 interrupted, the others as `nb2image.errors` says.
+    Exit codes: 0 done, 1 unexpected or a closed pipe, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM,
+    the others as `nb2image.errors` says.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(prog_name="nb2image", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _say("interrupted")
+        sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
     except Nb2ImageError as error:
         fail(error)
+    except Exception as error:  # noqa: BLE001  (the last place that can say so in a sentence)
+        fail(_unexpected(error))
     sys.exit(code if isinstance(code, int) else 0)

@@ -20,13 +20,14 @@ __all__ = ["build"]
 
 
 def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from nb2image.errors import OutputError
     from nb2image.image.names import parse_name
 
     for text in value:
         try:
             parse_name(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
+        except OutputError as error:
+            raise click.BadParameter(f"{error.message} {error.hint}") from error
     return value
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -37,10 +37,16 @@ _PIECES = {"download", "layer", "index"}
 """Tasks that a stage has many of."""
 
 
+def _say(line: str) -> None:
+    # A listener must not raise, and nobody may be left who reads.
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
 def _warning(event: Warned) -> None:
-    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {event.text}", err=True)
+    _say(f"{click.style('warning:', fg='yellow', bold=True)} {event.text}")
     if event.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {event.hint}", err=True)
+        _say(f"{click.style('hint:', fg='cyan')} {event.hint}")
 
 
 class Quiet:
@@ -68,7 +74,7 @@ class Plain:
             if isinstance(event, Warned):
                 _warning(event)
             elif isinstance(event, Note):
-                click.echo(event.text, err=True)
+                _say(event.text)
             elif isinstance(event, Advanced) and event.task == "download":
                 self._bytes += event.amount
             elif isinstance(event, Finished):
@@ -85,7 +91,7 @@ class Plain:
             words.append(f"from {self._downloads} downloads of {shown(self._bytes)}")
         if words and (event.seconds or self._verbose):
             state = "cached" if event.cached else f"{event.seconds:.2f} s"
-            click.echo(f"{' '.join(word for word in words if word)} ({state})", err=True)
+            _say(f"{' '.join(word for word in words if word)} ({state})")
 
 
 class JsonLines:
@@ -97,17 +103,50 @@ class JsonLines:
     def __call__(self, event: Event, /) -> None:
         line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)})
         with self._lock:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            _say(line)
+
+
+class _Row:
+    """One bar: everything of one task, in the unit of its pieces. ``open`` maps a subject to what of it is left."""
+
+    def __init__(self, bar: TaskID, unit: str) -> None:
+        self.bar = bar
+        self.unit = unit
+        self.open: dict[str, int] = {}
+        self.total = 0
+        self.done = 0
+
+    def start(self, event: Started) -> None:
+        self.open[event.subject] = event.total or 0
+        self.total += event.total or 0
+
+    def advance(self, subject: str, amount: int) -> None:
+        """``amount`` is negative where a transfer starts anew; more than was announced widens the bar."""
+        self.done = max(0, self.done + amount)
+        self.total = max(self.total, self.done)
+        if subject in self.open:
+            self.open[subject] -= amount
+
+    def finish(self, subject: str) -> None:
+        if subject in self.open:
+            self.done = min(self.total, self.done + max(0, self.open.pop(subject)))
+        elif self.open:
+            # A piece of what was started last: one layer of an environment.
+            self.advance(next(reversed(self.open)), 1)
+
+    @property
+    def amount(self) -> str:
+        if self.unit == "bytes":
+            return f"{shown(self.done)} of {shown(self.total)}" if self.total else shown(self.done)
+        return f"{self.done} of {self.total}" if self.total else ""
 
 
 class Bars:
-    """Bars for downloads and layers, drawn by rich."""
+    """A bar per task, drawn by rich."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-        self._totals: dict[str, int] = {}
+        self._rows: dict[str, _Row] = {}
         self._lock = threading.Lock()
 
     def __call__(self, event: Event, /) -> None:
@@ -116,25 +155,35 @@ class Bars:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Warned):
-            self._progress.console.print(f"[bold yellow]warning:[/] {event.text}", highlight=False)
+            self._print("warning:", "bold yellow", event.text)
             if event.hint:
-                self._progress.console.print(f"[cyan]hint:[/] {event.hint}", highlight=False)
+                self._print("hint:", "cyan", event.hint)
         elif isinstance(event, Note):
             self._progress.console.print(event.text, highlight=False, style="dim", markup=False)
         elif isinstance(event, Started):
-            if event.total is not None:
-                self._totals[event.task] = self._totals.get(event.task, 0) + event.total
-            if event.task not in self._tasks:
+            if event.task not in self._rows:
                 verb = _VERBS.get(event.task, event.task)
-                self._tasks[event.task] = self._progress.add_task(verb, total=None, unit=event.unit)
-            self._progress.update(self._tasks[event.task], total=self._totals.get(event.task), visible=True)
-        elif isinstance(event, Advanced) and event.task in self._tasks:
-            self._progress.advance(self._tasks[event.task], event.amount)
-        elif isinstance(event, Finished) and event.task in self._tasks and event.seconds:
-            task = self._tasks[event.task]
-            self._progress.update(
-                task, total=self._totals.get(event.task, 1), completed=self._totals.get(event.task, 1)
-            )
+                self._rows[event.task] = _Row(self._progress.add_task(verb, total=None, amount=""), event.unit)
+            self._rows[event.task].start(event)
+            self._draw(event.task)
+        elif isinstance(event, Advanced) and event.task in self._rows:
+            self._rows[event.task].advance(event.subject, event.amount)
+            self._draw(event.task)
+        elif isinstance(event, Finished) and event.task in self._rows:
+            self._rows[event.task].finish(event.subject)
+            self._draw(event.task)
+
+    def _draw(self, task: str) -> None:
+        row = self._rows[task]
+        # Without a total the bar pulses while something is open, and is full afterwards.
+        total = row.total or (None if row.open else 1)
+        self._progress.update(row.bar, total=total, completed=row.done if row.total else 1, amount=row.amount)
+
+    def _print(self, word: str, style: str, text: str) -> None:
+        from rich.text import Text
+
+        # Not as markup: what a lock or an index says may hold brackets.
+        self._progress.console.print(Text.assemble((word, style), " ", text), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -148,13 +197,13 @@ def listening(progress: str, *, quiet: bool, verbose: bool) -> Iterator[Listener
         yield Plain(verbose=verbose)
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            TaskProgressColumn(),
+            TextColumn("{task.fields[amount]}", markup=False),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
