@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,8 +81,11 @@ def build(request: Request, store: Store, listener: Listener) -> Built:
         with stage(clock, "bytecode"):
             from nb2image.bytecode import bytecode_layers
 
+            def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
+                return _fetched(plan, prefix, filenames, store, clock)
+
             compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in ordered.items()]
-            layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock)
+            layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch)
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
         layers.append(assemble.notebook_layer(plan, store, clock))
@@ -163,24 +166,66 @@ def _environment(
     """The layers of one environment: from the store, or written while its wheels arrive."""
     if not chosen:
         return EnvironmentLayers((), (), (), (), True)
-    scheme = Scheme(prefix, plan.target.minor)
     known = [_wheel(each, None, store) for each in chosen]
     wheels = [wheel for wheel in known if wheel is not None]
     if len(wheels) == len(chosen):
-        cached = Environment(store, scheme, wheels, limit).cached()
+        cached = Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).cached()
         if cached is not None:
             listener(Finished("layer", prefix, cached=True))
             return cached
+    try:
+        return _written(plan, chosen, prefix, limit, store, listener)
+    except BadWheel:
+        # Whatever is wrong with a wheel whose bytes are no longer those that were downloaded is the disk's doing.
+        if not any(_dropped(store, wheel) for wheel in wheels):
+            raise
+        listener(Note("A damaged wheel was found in the cache and is downloaded again."))
+        return _written(plan, chosen, prefix, limit, store, listener)
+
+
+def _dropped(store: Store, wheel: Wheel) -> bool:
+    """Whether a wheel in the store was damaged; it is dropped then."""
+    if store.find("wheels", wheel.digest) is None:
+        return False
+    stream = store.open_checked("wheels", wheel.digest)
+    if stream is None:
+        return True
+    stream.close()
+    return False
+
+
+def _arriving(
+    plan: Plan, chosen: Sequence[Chosen], prefix: str, store: Store, listener: Listener
+) -> Generator[tuple[str, Path], None, None]:
+    """File names and paths of wheels as they come from the store, find-links or an index."""
     files = [locked_file(each.package, each.wheel) for each in chosen]
     # Packages of the project's own locks come from where the plan found them.
     own = prefix != KERNEL
     settings = plan.request.own_settings if own else plan.request.settings
     indexes = () if own else plan.lock.indexes
     with closing(download_each(files, settings, store, listener, indexes=indexes)) as arriving:
-        arrivals: Iterable[tuple[str, Path]] = ((file.filename, path) for file, path in arriving)
+        for file, path in arriving:
+            yield file.filename, path
+
+
+def _written(
+    plan: Plan, chosen: Sequence[Chosen], prefix: str, limit: int, store: Store, listener: Listener
+) -> EnvironmentLayers:
+    known = [_wheel(each, None, store) for each in chosen]
+    wheels = [wheel for wheel in known if wheel is not None]
+    with closing(_arriving(plan, chosen, prefix, store, listener)) as arriving:
+        arrivals: Iterable[tuple[str, Path]] = arriving
         if len(wheels) < len(chosen):
             # An index told no sizes: which wheels share a layer shows only when all of them are here.
-            paths = dict(arrivals)
+            paths = dict(arriving)
             wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
             arrivals = paths.items()
-        return Environment(store, scheme, wheels, limit).build(arrivals, listener)
+        return Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).build(arrivals, listener)
+
+
+def _fetched(plan: Plan, prefix: str, filenames: Collection[str], store: Store, listener: Listener) -> dict[str, Path]:
+    """Paths of wheels of one environment, downloaded where the store has them no more."""
+    chosen = {KERNEL: plan.kernel, RUNNER: plan.runner, SUPPORT: plan.support}[prefix]
+    wanted = [each for each in chosen if each.wheel.filename in filenames]
+    with closing(_arriving(plan, wanted, prefix, store, listener)) as arriving:
+        return dict(arriving)

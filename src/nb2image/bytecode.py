@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
-from nb2image.environment import INSTALLATION, EnvironmentLayers, Group, Wheel, installed, kept, pool, workers
+from nb2image.environment import INSTALLATION, EnvironmentLayers, Group, installed, kept, pool, workers
 from nb2image.errors import NotCached
 from nb2image.layers.bytecode import COMPILER, Interpreter, compiled
 from nb2image.layers.cached import CachedLayer, store_layer
@@ -88,11 +88,12 @@ def bytecode_layers(
     limit: int,
     store: Store,
     listener: Listener,
+    fetch: Callable[[str, Collection[str]], Mapping[str, Path]],
 ) -> list[CachedLayer]:
     """One layer for the base's standard library, then those of each environment, ``limit`` in all.
 
-    Raises `BytecodeUnavailable` when no interpreter of the target's version can be started and something has to be
-    compiled.
+    ``fetch`` gives the wheels of a prefix by file name: layers of wheels may be cached when the wheels are not. Raises
+    `BytecodeUnavailable` when something has to be compiled and no interpreter of the target's version can be started.
     """
     python = str(base.target.python)
     share = max(1, (limit - 1) // max(1, len([e for e, _ in environments if e.groups])))
@@ -110,40 +111,39 @@ def bytecode_layers(
 
         interpreter = find_interpreter(base, store, listener)
         listener(Started("bytecode", python, len(missing)))
-        known.update(_compile_all(missing, python, interpreter, store, listener))
+        paths: dict[str, dict[str, Path]] = {}
+        for prefix in dict.fromkeys(part.scheme.prefix for part in missing):
+            wanted = {w.filename for part in missing if part.scheme.prefix == prefix for w in part.group.wheels}
+            paths[prefix] = dict(fetch(prefix, wanted))
+        known.update(_compile_all(missing, paths, python, interpreter, store, listener))
     layers = [CachedLayer(store, known[part.key(python)], part.comment, partial(_pruned, part)) for part in found]
     return [_base_layer(base, store, listener), *layers]
 
 
-def _pruned(part: Part) -> Iterable[Entry]:
+def _pruned(part: Part) -> None:
     raise NotCached(f"The {part.comment} is not in the cache any more.", hint="Build again.")
 
 
 def _compile_all(
-    missing: Sequence[Part], python: str, interpreter: Interpreter, store: Store, listener: Listener
+    missing: Sequence[Part],
+    paths: Mapping[str, Mapping[str, Path]],
+    python: str,
+    interpreter: Interpreter,
+    store: Store,
+    listener: Listener,
 ) -> dict[str, WrittenLayer]:
     results: dict[str, WrittenLayer] = {}
     with pool(min(workers(), len(missing))) as executor:
         running = []
         for part in sorted(missing, key=lambda part: -part.size):
-            paths = {wheel.filename: _stored(store, wheel) for wheel in part.group.wheels}
-            running.append((part, executor.submit(_write, store.root, part, paths, interpreter)))
+            own = {wheel.filename: paths[part.scheme.prefix][wheel.filename] for wheel in part.group.wheels}
+            running.append((part, executor.submit(_write, store.root, part, own, interpreter)))
         for part, future in running:
             written = future.result()
             store.put_record("layer", part.key(python), written._asdict())
             results[part.key(python)] = written
             listener(Finished("bytecode", part.comment))
     return results
-
-
-def _stored(store: Store, wheel: Wheel) -> Path:
-    path = store.find("wheels", wheel.digest, wheel.size)
-    if path is None:
-        raise NotCached(
-            f"{wheel.filename} is not in the cache any more, and its bytecode has to be compiled again.",
-            hint="Run `nb2image cache prune --layers` and build again, so that it is downloaded.",
-        )
-    return path
 
 
 def _base_layer(base: Base, store: Store, listener: Listener) -> CachedLayer:

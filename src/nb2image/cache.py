@@ -244,7 +244,7 @@ class Store:
 
     def usage(self) -> list[Usage]:
         """What each part holds."""
-        return [self._usage(name) for name in (*ROOMS, "records")]
+        return [self._usage(name) for name in (*ROOMS, "roots", "records")]
 
     def _usage(self, name: str) -> Usage:
         sizes = [f.stat().st_size for f in (self._top / name).rglob("*") if f.is_file()]
@@ -254,7 +254,8 @@ class Store:
         """Remove files of ``parts`` (rooms or ``records``), and say how many and how much.
 
         ``older_than``: only files not used for so many seconds. ``max_size``: oldest first until the parts
-        together hold at most so many bytes. Neither: everything. Unfinished files older than a day go always.
+        together hold at most so many bytes. Neither: everything. Unpacked Pythons go with the bases. Unfinished files
+        older than a day go always.
         """
         found: list[tuple[float, int, Path]] = []
         for part in parts:
@@ -277,8 +278,19 @@ class Store:
                 files += 1
                 removed += size
                 total -= size
+        if "bases" in parts:
+            self._prune_roots(older_than)
         self._sweep_temporary()
         return Usage(",".join(parts), files, removed)
+
+    def _prune_roots(self, older_than: float | None) -> None:
+        """Unpacked Pythons go as a whole: half of one would look like one."""
+        for root in (self._top / "roots").glob("*"):
+            with contextlib.suppress(OSError):
+                if older_than is None or time.time() - root.stat().st_mtime > older_than:
+                    doomed = self.scratch()
+                    root.rename(doomed / root.name)
+                    shutil.rmtree(doomed, ignore_errors=True)
 
     def _sweep_temporary(self) -> None:
         folder = self._top / "tmp"

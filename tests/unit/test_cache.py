@@ -98,6 +98,18 @@ def test_pruning_by_size_removes_the_oldest_first(tmp_path: Path) -> None:
     assert [path.exists() for path in paths] == [False, False, False, True, True]
 
 
+def test_an_unpacked_python_goes_as_a_whole_with_the_bases(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    root = store.root_of("sha256:" + "ab" * 32)
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/python3").write_text("x")
+    store.prune(("wheels", "layers"))
+    assert (root / "usr/bin/python3").exists()
+    store.prune(("bases",))
+    assert not root.exists()
+    assert not list((tmp_path / "v1/tmp").iterdir())
+
+
 def test_finding_a_blob_marks_it_as_used(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = put(store)
@@ -130,5 +142,5 @@ def test_processes_may_write_the_same_things_at_once(tmp_path: Path) -> None:
         assert process.exitcode == 0
     store = Store(tmp_path)
     assert store.get_record("files", digest_of_key("k")) == ["value"] * 100
-    assert [usage.files for usage in store.usage()] == [1, 0, 0, 1]
+    assert {usage.room: usage.files for usage in store.usage() if usage.files} == {"wheels": 1, "records": 1}
     assert not list((tmp_path / "v1" / "tmp").iterdir())
