@@ -234,11 +234,12 @@ class Environment:
         return self._layer(group, written)
 
     def _layer(self, group: Group, written: WrittenLayer) -> CachedLayer:
-        return CachedLayer(self.store, written, group.comment, lambda: self._entries_again(group))
+        return CachedLayer(self.store, written, group.comment, lambda: self._write_again(group))
 
-    def _entries_again(self, group: Group) -> Iterator[Entry]:
+    def _write_again(self, group: Group) -> None:
+        # The wheels stay open until the layer is written: contents are read after all entries are known.
         with ExitStack() as stack:
-            yield from kept(group, installed(group, self.scheme, self._stored, stack, {}))
+            store_layer(self.store, kept(group, installed(group, self.scheme, self._stored, stack, {})))
 
     def _stored(self, wheel: Wheel) -> Path:
         path = self.store.find("wheels", wheel.digest, wheel.size)

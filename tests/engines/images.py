@@ -19,7 +19,7 @@ _TOOLS = ("cat", "chmod", "echo", "httpd", "id", "ls", "sh", "sleep")
 
 def layer(store: Store, comment: str, *entries: Entry) -> CachedLayer:
     """A layer of these entries."""
-    return CachedLayer(store, store_layer(store, entries), comment, lambda: entries)
+    return CachedLayer(store, store_layer(store, entries), comment, lambda: store_layer(store, entries))
 
 
 def text_layer(store: Store, path: str, text: str, mode: int = 0o644) -> CachedLayer:

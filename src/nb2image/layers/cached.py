@@ -19,12 +19,12 @@ _KIND = "layer"
 
 @dataclass(frozen=True)
 class CachedLayer:
-    """A layer whose blob the store keeps, and writes again from ``entries`` should it have been pruned."""
+    """A layer whose blob the store keeps; ``write`` puts it there again should it have been pruned or damaged."""
 
     store: Store = field(repr=False)
     written: WrittenLayer
     comment: str
-    entries: Callable[[], Iterable[Entry]] = field(repr=False, compare=False)
+    write: Callable[[], object] = field(repr=False, compare=False)
 
     @property
     def descriptor(self) -> Descriptor:
@@ -38,7 +38,7 @@ class CachedLayer:
         """The blob in the store; written anew when it is not there."""
         found = self.store.find("layers", self.written.digest, self.written.size)
         if found is None:
-            store_layer(self.store, self.entries())
+            self.write()
             found = self.store.path("layers", self.written.digest)
         return found
 
@@ -69,4 +69,4 @@ def cached_layer(store: Store, key: str, comment: str, entries: Callable[[], Ite
     else:
         written = store_layer(store, entries())
         store.put_record(_KIND, key, written._asdict())
-    return CachedLayer(store, written, comment, entries)
+    return CachedLayer(store, written, comment, lambda: store_layer(store, entries()))
