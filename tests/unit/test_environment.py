@@ -52,7 +52,8 @@ def contents(*layers: CachedLayer) -> dict[str, bytes]:
     for layer in layers:
         with layer.open() as stream, tarfile.open(fileobj=stream, mode="r:gz") as tar:
             for member in tar:
-                if (content := tar.extractfile(member)) is not None:
+                content = tar.extractfile(member) if member.isfile() or member.islnk() else None
+                if content is not None:
                     found[member.name] = content.read()
     return found
 
