@@ -109,10 +109,10 @@ def main() -> None:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--docker", action="store_true", help="measure docker build too")
-    parser.add_argument("options", nargs="*", help="options of nb2image build, after --")
-    given = parser.parse_args()
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given = parser.parse_args(sys.argv[1:cut])
     with tempfile.TemporaryDirectory(prefix="nb2image-bench-") as name:
-        bench = Bench(given.notebook, given.options, Path(name))
+        bench = Bench(given.notebook, sys.argv[cut + 1 :], Path(name))
         bench.prepare()
         size = sum(path.stat().st_size for path in bench.wheels)
         print(f"{given.notebook.name}: {len(bench.wheels)} wheels, {size / 1e6:.0f} MB, {workers()} processors")

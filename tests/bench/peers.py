@@ -1,4 +1,4 @@
-"""The same work done by what people use today: the locked wheels of a notebook on a Debian base, by ``docker build``."""
+"""The same work by what people use today: the locked wheels of a notebook on a Debian base, by ``docker build``."""
 
 from __future__ import annotations
 
