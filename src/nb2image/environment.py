@@ -7,18 +7,16 @@ a few small reads.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -32,6 +30,9 @@ from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.archive import WheelArchive
 from nb2image.wheels.install import Scheme, install
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 __all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel", "workers"]
 
@@ -113,10 +114,13 @@ def workers() -> int:
 @contextmanager
 def pool(size: int) -> Iterator[Executor]:
     """Worker processes that start clean: a fork would copy locks that download threads hold."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     method = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["nb2image.environment"])
+        context.set_forkserver_preload(["nb2image.environment", "email.parser"])
     # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
     ignore = (signal.SIGINT, signal.SIG_IGN)
     executor = ProcessPoolExecutor(size, mp_context=context, initializer=signal.signal, initargs=ignore)
@@ -319,10 +323,11 @@ class Environment:
                         done(key, _write(self.store.root, each, self.scheme, own))
                     else:
                         running[executor.submit(_write, self.store.root, each, self.scheme, own)] = key
-            while running:
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    done(running.pop(future), future.result())
+            if running:
+                from concurrent.futures import as_completed
+
+                for future in as_completed(running):
+                    done(running[future], future.result())
         return results
 
     def _resolve(self, groups: Sequence[Group], results: dict[str, _Result]) -> tuple[list[Group], list[Conflict]]:

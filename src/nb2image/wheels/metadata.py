@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -14,6 +14,9 @@ from packaging.version import InvalidVersion, Version
 
 from nb2image.errors import BadWheel
 from nb2image.wheels.archive import WheelArchive
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 __all__ = ["WheelMetadata", "check_wheel_version", "dist_info_of", "read_metadata", "text_of"]
 
@@ -75,10 +78,16 @@ def text_of(archive: WheelArchive, name: str, expected: str | None = None) -> st
         raise BadWheel(archive.filename, name, "the file is not UTF-8") from None
 
 
+def _headers(text: str) -> Message:
+    from email.parser import HeaderParser
+
+    return HeaderParser().parsestr(text)
+
+
 def check_wheel_version(archive: WheelArchive, name: str, text: str) -> None:
     """Refuse a WHEEL whose ``Wheel-Version`` has a larger major number than 1 (binary distribution format, "Installing
     a wheel"). Of several such lines, which old tools wrote, the first counts."""
-    stated = HeaderParser().parsestr(text)["Wheel-Version"]
+    stated = _headers(text)["Wheel-Version"]
     try:
         major = int(str(stated or "").strip().split(".")[0])
     except ValueError:
@@ -96,7 +105,7 @@ def read_metadata(archive: WheelArchive, expected: str | None = None) -> WheelMe
     # The description, most of the file, is of no interest here and slow to parse.
     head = _BLANK_LINE.split(archive.read(member, expected), maxsplit=1)[0]
     try:
-        headers = HeaderParser().parsestr(head.decode())
+        headers = _headers(head.decode())
     except UnicodeDecodeError:
         raise BadWheel(archive.filename, name, "the file is not UTF-8") from None
     try:
