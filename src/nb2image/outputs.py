@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -94,7 +94,7 @@ class Layout:
     path: Path
 
     def check(self) -> None:
-        existing = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
+        existing = next(each for each in (self.path, *self.path.absolute().parents) if _looked_at(each.exists))
         _check_folder(existing)
 
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
@@ -152,8 +152,18 @@ class EngineLoad:
         return tag
 
 
+def _looked_at(question: Callable[[], bool]) -> bool:
+    """The answer of ``Path.is_dir`` or ``Path.exists``, which raise where a folder above may not be entered."""
+    try:
+        return question()
+    except OSError as error:
+        raise Unwritable(
+            f"{error.filename} cannot be written: {error.strerror}.", hint="Choose a folder that you may write."
+        ) from error
+
+
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    if not _looked_at(folder.is_dir):
         raise Unwritable(f"There is no folder {folder} to write into.", hint="Make it first, or choose another.")
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -169,11 +179,11 @@ def output_for(path: Path) -> Output:
     Raises `Unwritable` for any other suffix, so that a typo does not become a folder.
     """
     if path.suffix == ".tar":
-        if path.is_dir():
+        if _looked_at(path.is_dir):
             raise Unwritable(f"{path} is a directory, and an archive was asked for.", hint="Choose another name.")
         return Archive(path)
-    if path.is_dir() or not path.suffix or str(path).endswith("/"):
-        if path.exists() and not path.is_dir():
+    if not path.suffix or _looked_at(path.is_dir):
+        if _looked_at(path.exists) and not path.is_dir():
             raise Unwritable(f"{path} is a file, and a layout is a directory.", hint="End the name with .tar.")
         return Layout(path)
     raise Unwritable(
