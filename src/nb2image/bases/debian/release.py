@@ -53,8 +53,17 @@ class SuiteIndex:
 
 
 def trusted_keys() -> list[Cert]:
-    """Debian's archive keys: those that nb2image brings, and those of this machine's keyring package."""
-    from pysequoia import Cert
+    """Debian's archive keys: those that nb2image brings, and those of this machine's keyring package.
+
+    Raises `BadSignature` where signatures cannot be checked at all.
+    """
+    try:
+        from pysequoia import Cert
+    except ModuleNotFoundError as error:
+        raise BadSignature(
+            "Signatures of Debian's indexes cannot be checked here: there is no pysequoia for this Python on macOS.",
+            hint="Use Python 3.11 or later to resolve a base; those that nb2image brings need no signature.",
+        ) from error
 
     folder = resources.files("nb2image") / "images" / "keys"
     keys = [Cert.from_bytes(file.read_bytes()) for file in folder.iterdir() if file.name.endswith(".asc")]

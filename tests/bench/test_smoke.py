@@ -1,0 +1,43 @@
+"""The measurements run; what they measure is nobody's business here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.network
+
+_ROOT = Path(__file__).parents[2]
+
+
+def test_a_build_is_measured_beside_the_limit() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.bench",
+            "examples/anscombe.ipynb",
+            "--repeat",
+            "1",
+            "--",
+            "--index-url",
+            "default",
+        ],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    titles = [line.split("  ")[0] for line in done.stdout.splitlines()[1:]]
+    assert titles == [
+        "limit (read, inflate, hash twice)",
+        "nb2image build, layers new",
+        "nb2image build, notebook changed",
+        "nb2image build --bytecode, layers new",
+    ]
+    assert all(line.split(" s ")[0].split()[-1].replace(".", "").isdigit() for line in done.stdout.splitlines()[1:])
