@@ -212,7 +212,7 @@ def _engines() -> Iterator[Check]:
     for kind in kinds:
         of_kind = [item for item in found if item.address.kind == kind]
         if not of_kind:
-            yield Check("Engines", kind, "absent", "nothing listens, and no program could", purpose)
+            yield Check("Engines", kind, "absent", "nothing listens, and no program of that name is on PATH", purpose)
         for item in of_kind:
             if item.engine is None:
                 yield Check("Engines", kind, "broken", f"{item.address}: {item.reason}", purpose)
@@ -226,30 +226,19 @@ def _engines() -> Iterator[Check]:
 def _tools() -> Iterator[Check]:
     yield _tool("skopeo", ["--version"], "Copies layouts and archives into engines and registries.")
     yield _tool("uv", ["--version"], "Brings further Pythons, should bytecode need one that the base cannot start.")
-    # What a sandbox does: namespaces of its own, which some kernels forbid to ordinary users.
-    yield _tool(
-        "bwrap",
-        ["--unshare-all", "--ro-bind", "/", "/", "true"],
-        "Sandbox for source distributions, which this version does not build yet.",
-        version=["--version"],
-    )
 
 
-def _tool(name: str, arguments: Sequence[str], purpose: str, *, version: Sequence[str] | None = None) -> Check:
+def _tool(name: str, arguments: Sequence[str], purpose: str) -> Check:
     program = shutil.which(name)
     if program is None:
         return Check("Tools", name, "absent", "not on PATH", purpose)
-    answer = ""
-    for words in (arguments, version or ()):
-        if not words:
-            continue
-        try:
-            done = subprocess.run([program, *words], capture_output=True, text=True, errors="replace", timeout=10)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Check("Tools", name, "broken", f"{program}: {error}", purpose)
-        lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
-        answer = lines[0] if lines else ""
-        if done.returncode:
-            reason = answer or f"exit code {done.returncode}"
-            return Check("Tools", name, "broken", f"{program} does not work for user {os.getuid()}: {reason}", purpose)
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace", timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check("Tools", name, "broken", f"{program}: {error}", purpose)
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    answer = lines[0] if lines else ""
+    if done.returncode:
+        reason = answer or f"exit code {done.returncode}"
+        return Check("Tools", name, "broken", f"{program} does not work for user {os.getuid()}: {reason}", purpose)
     return Check("Tools", name, "ok", answer, purpose)

@@ -48,7 +48,7 @@ def test_a_bare_machine_is_sound(tmp_path: Path) -> None:
     assert code == 0
     assert document["ok"] is True
     assert found["Python interpreter"] == found["Cache folder"] == found["Cache links"] == "ok"
-    assert found["Tools skopeo"] == found["Tools bwrap"] == found["Engines podman"] == "absent"
+    assert found["Tools skopeo"] == found["Tools uv"] == found["Engines podman"] == "absent"
     assert all(row["purpose"].endswith(".") and row["detail"] for row in document["checks"])
 
 
@@ -79,10 +79,10 @@ def test_a_cache_that_cannot_be_written_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("status", "state"), [(0, "ok"), (1, "broken")])
 def test_a_tool_counts_only_if_it_works(tmp_path: Path, status: int, state: str) -> None:
-    tool = tmp_path / "bin" / "bwrap"
+    tool = tmp_path / "bin" / "skopeo"
     tool.parent.mkdir()
-    tool.write_text(f"#!/bin/sh\necho No permissions to create new namespace\nexit {status}\n")
+    tool.write_text(f"#!/bin/sh\necho skopeo version 1\nexit {status}\n")
     tool.chmod(0o755)
     code, document = doctor(tmp_path)
     assert code == 0
-    assert states(document)["Tools bwrap"] == state
+    assert states(document)["Tools skopeo"] == state
