@@ -22,7 +22,7 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from nb2image.cache import Store, digest_of_key
-from nb2image.errors import NotCached
+from nb2image.errors import NotCached, WorkerDied
 from nb2image.layers.cached import CachedLayer, store_layer
 from nb2image.layers.entry import Entry, HardLink, Link
 from nb2image.layers.grouping import Item, group
@@ -113,9 +113,13 @@ def workers() -> int:
 
 @contextmanager
 def pool(size: int) -> Iterator[Executor]:
-    """Worker processes that start clean: a fork would copy locks that download threads hold."""
+    """Worker processes that start clean: a fork would copy locks that download threads hold.
+
+    Raises `WorkerDied` when one of them is killed while its work is waited for.
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     method = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
@@ -126,6 +130,8 @@ def pool(size: int) -> Iterator[Executor]:
     executor = ProcessPoolExecutor(size, mp_context=context, initializer=signal.signal, initargs=ignore)
     try:
         yield executor
+    except BrokenProcessPool as error:
+        raise WorkerDied from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

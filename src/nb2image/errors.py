@@ -8,7 +8,8 @@
     ├── TargetError        30-39  no base, no file for the base, unsatisfiable support packages
     ├── WheelError         40-49  a wheel is damaged or hostile
     ├── BaseError          50-59  a base image cannot be had
-    └── OutputError        60-69  the image cannot be written, loaded or run
+    ├── OutputError        60-69  the image cannot be written, loaded or run
+    └── WorkerDied            70  a process that wrote layers was killed
 
 Exit codes 1 and 2 keep their usual meaning (unexpected failure, wrong usage of the command line).
 A leaf class exists per *kind* of failure that a caller or a test must tell apart; its module-level
@@ -55,6 +56,7 @@ __all__ = [
     "UnusableRepository",
     "Unwritable",
     "WheelError",
+    "WorkerDied",
 ]
 
 
@@ -315,3 +317,19 @@ class EngineRefused(OutputError):
     """The engine answered and refused."""
 
     exit_code = 62
+
+
+# -- this machine ----------------------------------------------------------------------------------------------------
+
+
+class WorkerDied(Nb2ImageError):
+    """A process that wrote layers was killed, most often for want of memory."""
+
+    exit_code = 70
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A process that was writing layers was killed.",
+            hint="This machine may be out of memory (`dmesg` says so); close other programs and build again: "
+            "layers that are finished are kept.",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from nb2image.cache import Store
-from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel
-from nb2image.errors import BadWheel, NotCached
+from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel, pool
+from nb2image.errors import BadWheel, NotCached, WorkerDied
 from nb2image.layers.cached import CachedLayer
 from nb2image.progress import Silent
 from nb2image.wheels.install import Scheme
@@ -236,3 +237,9 @@ def test_a_bad_wheel_leaves_no_layer_behind(room: Room) -> None:
         room.build(bad, *packages("good"))
     folder = room.store.root / "v1" / "tmp"
     assert list(folder.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_is_an_error_of_its_own() -> None:
+    with pytest.raises(WorkerDied) as caught, pool(2) as executor:
+        executor.submit(os._exit, 9).result()
+    assert "memory" in caught.value.hint

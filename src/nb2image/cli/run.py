@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -60,7 +61,7 @@ def run(
     signal.signal(signal.SIGTERM, _interrupt)
     with choose(preferred) as engine:
         reference = str(source)
-        if source.exists():
+        if os.path.exists(source):  # noqa: PTH110 - false, not an error, below a folder that may not be entered
             with listening("auto", quiet=quiet, verbose=verbose) as listener:
                 reference = _load_notebook(engine, source, listener, selection)
         if image_mode(engine, reference) == "batch":
