@@ -32,6 +32,7 @@ class Request:
 
     ``base`` is ``auto``, a candidate's name, or the path of an OCI layout or archive. ``bytecode`` None: on for
     batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
+    ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class Request:
     env: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     epoch: int | None = None
+    outputs: tuple[Path, ...] = ()
 
     @property
     def own_settings(self) -> IndexSettings:

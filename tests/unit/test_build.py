@@ -268,6 +268,19 @@ def test_a_repository_comes_along_without_what_is_ignored(world: World) -> None:
     assert "work/big.csv" not in files
 
 
+def test_images_that_were_written_into_the_repository_do_not_come_along(world: World) -> None:
+    world.locked(ALPHA)
+    outputs = (world.work / "images", world.work / "other.tar")
+    clean = world.build(world.work, outputs=outputs)
+    (world.work / "images/blobs").mkdir(parents=True)
+    (world.work / "images/blobs/big").write_bytes(b"x" * 1000)
+    (world.work / "other.tar").write_bytes(b"x" * 1000)
+    (world.work / "analysis.tar").write_bytes(b"x" * 1000)
+    assert world.build(world.work, outputs=outputs).image.digest == clean.image.digest
+    (world.work / "data.tar").write_bytes(b"x" * 1000)
+    assert world.build(world.work, outputs=outputs).image.digest != clean.image.digest
+
+
 def test_a_revision_is_stated_where_the_notebook_is_under_git(world: World) -> None:
     source = world.locked(ALPHA)
     git = ["git", "-C", str(world.work), "-c", "user.name=A", "-c", "user.email=a@example.org"]

@@ -68,7 +68,7 @@ def build(
     for output in outputs:
         output.check()
     with listening(progress, quiet=quiet, verbose=verbose) as listener:
-        built = build_image(request(**selection), Store.default(), listener)
+        built = build_image(request(**selection, outputs=paths), Store.default(), listener)
         notebook = built.plan.notebook
         names = tags or (default_tag(notebook.name),)
         if not outputs:

@@ -148,6 +148,7 @@ def request(
     strict: bool,
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
+    outputs: tuple[Path, ...] = (),
 ) -> Request:
     """The request that the options of `source_options` describe."""
     from nb2image.index.settings import IndexSettings
@@ -166,4 +167,5 @@ def request(
         env or {},
         strict,
         _epoch(),
+        outputs,
     )
