@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
@@ -95,61 +96,64 @@ def bytecode_layers(
     ``fetch`` gives the wheels of a prefix by file name: layers of wheels may be cached when the wheels are not. Raises
     `BytecodeUnavailable` when something has to be compiled and no interpreter of the target's version can be started.
     """
-    python = str(base.target.python)
+    from nb2image.bases.interpreter import compiler_version, find_interpreter
+
+    python = compiler_version(base, store, listener)
     share = max(1, (limit - 1) // max(1, len([e for e, _ in environments if e.groups])))
     found = [part for layers, scheme in environments for part in parts(layers, scheme, share)]
-    known: dict[str, WrittenLayer] = {}
-    for part in found:
-        record = store.get_record("layer", part.key(python))
-        if record is not None:
-            written = WrittenLayer(**record)
-            if store.find("layers", written.digest, written.size) is not None:
-                known[part.key(python)] = written
-    missing = [part for part in found if part.key(python) not in known]
+    missing = [part for part in found if _known(part, python, store) is None]
     if missing:
-        from nb2image.bases.interpreter import find_interpreter
-
         interpreter = find_interpreter(base, store, listener)
+        if interpreter.version != python:
+            # The base's own does not start here: what another one compiles is found by that one's version.
+            python = interpreter.version
+            missing = [part for part in found if _known(part, python, store) is None]
         listener(Started("bytecode", python, len(missing)))
-        paths: dict[str, dict[str, Path]] = {}
+        paths: dict[str, Mapping[str, Path]] = {}
         for prefix in dict.fromkeys(part.scheme.prefix for part in missing):
             wanted = {w.filename for part in missing if part.scheme.prefix == prefix for w in part.group.wheels}
-            paths[prefix] = dict(fetch(prefix, wanted))
-        known.update(_compile_all(missing, paths, python, interpreter, store, listener))
-    layers = [CachedLayer(store, known[part.key(python)], part.comment, partial(_pruned, part)) for part in found]
-    return [_base_layer(base, store, listener), *layers]
+            paths[prefix] = fetch(prefix, wanted)
+        _compile_all(missing, paths, interpreter, store, listener)
+    layers = []
+    for part in found:
+        written = _known(part, python, store)
+        if written is None:
+            _pruned(part)
+        layers.append(CachedLayer(store, written, part.comment, partial(_pruned, part)))
+    return [_base_layer(base, python, store, listener), *layers]
 
 
-def _pruned(part: Part) -> None:
+def _known(part: Part, python: str, store: Store) -> WrittenLayer | None:
+    record = store.get_record("layer", part.key(python))
+    written = WrittenLayer(**record) if record is not None else None
+    return written if written and store.find("layers", written.digest, written.size) else None
+
+
+def _pruned(part: Part) -> NoReturn:
     raise NotCached(f"The {part.comment} is not in the cache any more.", hint="Build again.")
 
 
 def _compile_all(
     missing: Sequence[Part],
     paths: Mapping[str, Mapping[str, Path]],
-    python: str,
     interpreter: Interpreter,
     store: Store,
     listener: Listener,
-) -> dict[str, WrittenLayer]:
-    results: dict[str, WrittenLayer] = {}
-    with pool(min(workers(), len(missing))) as executor:
+) -> None:
+    with pool(min(workers(), len(missing) or 1)) as executor:
         running = []
         for part in sorted(missing, key=lambda part: -part.size):
             own = {wheel.filename: paths[part.scheme.prefix][wheel.filename] for wheel in part.group.wheels}
             running.append((part, executor.submit(_write, store.root, part, own, interpreter)))
         for part, future in running:
-            written = future.result()
-            store.put_record("layer", part.key(python), written._asdict())
-            results[part.key(python)] = written
+            store.put_record("layer", part.key(interpreter.version), future.result()._asdict())
             listener(Finished("bytecode", part.comment))
-    return results
 
 
-def _base_layer(base: Base, store: Store, listener: Listener) -> CachedLayer:
+def _base_layer(base: Base, python: str, store: Store, listener: Listener) -> CachedLayer:
     from nb2image.layers.cached import cached_layer
 
-    key = digest_of_key("bytecode of a base", WRITER, COMPILER, base.image.digest)
+    key = digest_of_key("bytecode of a base", WRITER, COMPILER, python, base.image.digest)
 
     def entries() -> Iterator[Entry]:
         from nb2image.bases.interpreter import find_interpreter, standard_library

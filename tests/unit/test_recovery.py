@@ -54,6 +54,7 @@ def test_wheels_that_were_pruned_are_fetched_again_for_their_bytecode(
 
     # The world's base is made of headers only, and cannot run: this Python compiles in its place.
     monkeypatch.setattr("nb2image.bases.interpreter.find_interpreter", here)
+    monkeypatch.setattr("nb2image.bases.interpreter.compiler_version", lambda *_: "3.11.2")
     monkeypatch.setattr("nb2image.bases.interpreter.standard_library", lambda *_: iter(()))
     source = world.locked(ALPHA)
     world.build(source, bytecode=False)

@@ -24,7 +24,7 @@ from nb2image.layers.bytecode import Interpreter
 from nb2image.layers.entry import Entry, FileContent
 from nb2image.progress import Listener, Note
 
-__all__ = ["find_interpreter", "standard_library"]
+__all__ = ["compiler_version", "find_interpreter", "standard_library"]
 
 _SHARED = re.compile(r"\.so(\.\d+)*$")
 _LOADERS = ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1")
@@ -36,23 +36,33 @@ def _library(base: Base) -> str:
     return f"{base.target.interpreter.parent.parent}/lib/python{base.target.minor}".lstrip("/")
 
 
+def _runs_here(base: Base) -> bool:
+    return sys.platform == "linux" and platform.machine().lower() in _MACHINES[base.target.platform.architecture]
+
+
+def compiler_version(base: Base, store: Store, listener: Listener) -> str:
+    """The full version of the Python that `find_interpreter` will give; known without a start where it is the base's
+    own. Raises `BytecodeUnavailable` when there is none."""
+    return str(base.target.python) if _runs_here(base) else find_interpreter(base, store, listener).version
+
+
 def find_interpreter(base: Base, store: Store, listener: Listener) -> Interpreter:
-    """The base's own Python, else one of its minor version on ``PATH``.
+    """The base's own Python, else one of its minor version on ``PATH``, which may be another patch release.
 
     Raises `BytecodeUnavailable` when neither can be started here.
     """
     reason = f"{base.target.platform} does not run on this machine"
-    if sys.platform == "linux" and platform.machine().lower() in _MACHINES[base.target.platform.architecture]:
+    if _runs_here(base):
         interpreter = _own(base, _unpacked(base, store))
-        if _answers(interpreter, base.target.minor):
+        if _version(interpreter) == str(base.target.python):
             return interpreter
         reason = "its own does not start here"
     program = shutil.which(f"python{base.target.minor}")
     if program is not None:
-        interpreter = Interpreter((program,), (), str(base.target.python))
-        if _answers(interpreter, base.target.minor):
-            listener(Note(f"bytecode is compiled by {program}, since {reason}"))
-            return interpreter
+        version = _version(Interpreter((program,), (), ""))
+        if version is not None and version.startswith(f"{base.target.minor}."):
+            listener(Note(f"bytecode is compiled by {program} ({version}), since {reason}"))
+            return Interpreter((program,), (), version)
     raise BytecodeUnavailable(
         f"No Python {base.target.minor} can compile bytecode for {base.name}: {reason}, "
         f"and there is no python{base.target.minor} on PATH.",
@@ -75,8 +85,9 @@ def standard_library(base: Base, store: Store) -> Iterator[Entry]:
                 yield Entry(str(path.relative_to(root)), 0o644, FileContent(path))
 
 
-def _answers(interpreter: Interpreter, minor: str) -> bool:
-    script = "import sys, marshal, struct, importlib.util; print('%d.%d' % sys.version_info[:2])"
+def _version(interpreter: Interpreter) -> str | None:
+    """The full version that an interpreter tells, or None when it does not start or lacks what compiling needs."""
+    script = "import sys, marshal, struct, importlib.util; print('%d.%d.%d' % sys.version_info[:3])"
     try:
         done = subprocess.run(
             [*interpreter.command, "-s", "-S", "-c", script],
@@ -87,8 +98,8 @@ def _answers(interpreter: Interpreter, minor: str) -> bool:
             env=dict(interpreter.environment),
         )
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and done.stdout.strip() == minor
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _own(base: Base, root: Path) -> Interpreter:
