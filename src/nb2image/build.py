@@ -198,7 +198,9 @@ def _arriving(
     plan: Plan, chosen: Sequence[Chosen], prefix: str, store: Store, listener: Listener
 ) -> Generator[tuple[str, Path], None, None]:
     """File names and paths of wheels as they come from the store, find-links or an index."""
-    files = [locked_file(each.package, each.wheel) for each in chosen]
+    # The largest first: a process that gets the longest work last is waited for by all others.
+    by_size = sorted(chosen, key=lambda each: -(wheel.size if (wheel := _wheel(each, None, store)) else 0))
+    files = [locked_file(each.package, each.wheel) for each in by_size]
     # Packages of the project's own locks come from where the plan found them.
     own = prefix != KERNEL
     settings = plan.request.own_settings if own else plan.request.settings

@@ -70,16 +70,24 @@ class Bench:
     def without_layers(self) -> None:
         """Forget what the notebook's packages became; the wheels, the base and the runner stay as they are."""
         shutil.rmtree(self.layout, ignore_errors=True)
-        kept = {layer["digest"] for layer in self.document["layers"] if not self._is_kernel(layer["comment"])}
         store = Store(self.cache)
-        for path in (self.cache / "v1" / "layers").rglob("*"):
-            digest = f"sha256:{path.name}"
-            if path.is_file() and digest not in kept:
-                store.drop("layers", digest)
+        for layer in self._kernel_layers():
+            store.drop("layers", layer["digest"])
 
-    def _is_kernel(self, comment: str) -> bool:
+    def _kernel_layers(self) -> list[dict[str, Any]]:
+        """Layers and bytecode of the notebook's own packages; in an image they follow those of the runner."""
         names = {f"{package['name']}=={package['version']}" for package in self.document["packages"]}
-        return bool(names & set(comment.removeprefix("bytecode of ").split()))
+        waiting = {f"{p['name']}=={p['version']}" for p in (*self.document["runner"], *self.document["support"])}
+        found = []
+        for layer in self.document["layers"]:
+            words = set(layer["comment"].removeprefix("bytecode of ").split())
+            if layer["comment"].startswith("bytecode of"):
+                found += [layer] if words & names else []
+            elif waiting:
+                waiting -= words
+            elif words <= names:
+                found.append(layer)
+        return found
 
     def change_notebook(self) -> None:
         document = json.loads(self.notebook.read_text())
