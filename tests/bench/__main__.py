@@ -47,6 +47,7 @@ class Bench:
         self.folder = folder
         self.cache = folder / "cache"
         self.layout = folder / "layout"
+        self.document: dict[str, Any] = {}
 
     def build(self, *more: str) -> dict[str, Any]:
         command = [
@@ -64,8 +65,8 @@ class Bench:
         done = subprocess.run(
             [*command, *self.options, *more], check=True, capture_output=True, text=True, env=environment
         )
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+        self.document = json.loads(done.stdout)
+        return self.document
 
     def without_layers(self) -> None:
         """Forget what the notebook's packages became; the wheels, the base and the runner stay as they are."""
@@ -95,7 +96,7 @@ class Bench:
         self.notebook.write_text(json.dumps(document))
 
     def prepare(self) -> None:
-        self.document = self.build()
+        self.build()
         store = Store(self.cache)
         found = [
             (p["file"], store.find("wheels", f"sha256:{p['hashes']['sha256']}")) for p in self.document["packages"]
