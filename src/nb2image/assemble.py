@@ -61,15 +61,17 @@ def runtime_layer(plan: Plan, store: Store) -> CachedLayer:
 
 
 def normalised_lock(plan: Plan) -> bytes:
-    """``pylock.toml`` (PEP 751) of exactly what the kernel's environment holds; names no URL, so that mirrors and
-    credentials leave no trace in an image."""
+    """``pylock.toml`` (PEP 751) of exactly what the kernel's environment holds.
+
+    Names no URL, so that mirrors and credentials leave no trace in an image, and no Requires-Python, which some
+    indexes tell and others do not.
+    """
     import tomli_w
 
     packages = [
         Package(
             name=chosen.package.name,
             version=chosen.package.version,
-            requires_python=chosen.package.requires_python,
             wheels=[
                 PackageWheel(
                     name=chosen.wheel.filename,

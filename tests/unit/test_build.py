@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -185,6 +186,28 @@ def test_an_index_that_tells_no_sizes_gives_the_same_image(world: World) -> None
         rows = [{"filename": each.filename, "url": f"../../files/{each.filename}", "hashes": {"sha256": each.sha256}}]
         world.server.on(f"/simple/{each.name}/", json_page(rows))
     assert world.build(source, cache="another").image.digest == first.image.digest
+
+
+def test_an_index_that_tells_more_gives_the_same_image(world: World) -> None:
+    world.offer(ALPHA)
+    lock = pipfile_lock(ALPHA, index=world.server.simple)
+    source = notebook(world.folder / "one", None, requirements_lock=lock)
+    first = world.build(source)
+    world.server.project(ALPHA.name, {ALPHA.filename: ALPHA.data}, **{"requires-python": ">=3.8"})
+    assert world.build(source, cache="another").image.digest == first.image.digest
+
+
+def test_a_page_of_links_that_states_more_hashes_gives_the_same_image(world: World) -> None:
+    world.offer(ALPHA)
+    lock = pipfile_lock(ALPHA, index=world.server.simple)
+    source = notebook(world.folder / "one", None, requirements_lock=lock)
+    first = world.build(source)
+    hashes = {"sha256": ALPHA.sha256, "sha512": hashlib.sha512(ALPHA.data).hexdigest()}
+    row = {"filename": ALPHA.filename, "url": f"{world.server.url}/files/{ALPHA.filename}", "hashes": hashes}
+    settings = IndexSettings(find_links=(world.server.on("/links", json_page([row])),))
+    other = world.build(source, cache="another", settings=settings)
+    assert other.plan.lock.digest == first.plan.lock.digest
+    assert other.image.digest == first.image.digest
 
 
 def test_another_notebook_changes_the_last_layer_and_the_documents_only(world: World) -> None:

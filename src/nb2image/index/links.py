@@ -81,8 +81,9 @@ class Links:
         kept = []
         for linked in self._found.get((name, version), ()):
             checked = self._hashed(linked)
-            if any(f"{algorithm}:{value}" in hashes for algorithm, value in checked.file.hashes.items()):
-                kept.append(checked)
+            if locked := {a: v for a, v in checked.file.hashes.items() if f"{a}:{v}" in hashes}:
+                # What else a page states must not find its way into an image.
+                kept.append(checked._replace(file=checked.file._replace(hashes=locked)))
             elif checked.file.hashes:
                 place = checked.path or redact(checked.file.url)
                 self._listener(Note(f"{place} is not used: the lock states another hash for {name} {version}."))
