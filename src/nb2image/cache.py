@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,6 +91,15 @@ class Writing:
         self.path.chmod(0o444)
         self.path.replace(final)
         return final
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """Of the files below a folder, which may go while they are counted."""
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = file.lstat()
+            if stat.S_ISREG(status.st_mode):
+                yield status.st_size
 
 
 class Store:
@@ -247,15 +257,15 @@ class Store:
         return [self._usage(name) for name in (*ROOMS, "roots", "records")]
 
     def _usage(self, name: str) -> Usage:
-        sizes = [f.stat().st_size for f in (self._top / name).rglob("*") if f.is_file()]
+        sizes = list(_sizes(self._top / name))
         return Usage(name, len(sizes), sum(sizes))
 
     def prune(self, parts: tuple[str, ...], *, older_than: float | None = None, max_size: int | None = None) -> Usage:
         """Remove files of ``parts`` (rooms or ``records``), and say how many and how much.
 
         ``older_than``: only files not used for so many seconds. ``max_size``: oldest first until the parts
-        together hold at most so many bytes. Neither: everything. Unpacked Pythons go with the bases. Unfinished files
-        older than a day go always.
+        together hold at most so many bytes. Neither: everything. Unpacked Pythons go with the bases, each as one file
+        would. Unfinished files older than a day go always.
         """
         found: list[tuple[float, int, Path]] = []
         for part in parts:
@@ -264,6 +274,10 @@ class Store:
                     if file.is_file():
                         status = file.stat()
                         found.append((status.st_mtime, status.st_size, file))
+        if "bases" in parts:
+            for root in (self._top / "roots").glob("*"):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((root.stat().st_mtime, sum(_sizes(root)), root))
         found.sort()
         now = time.time()
         total = sum(size for _, size, _ in found)
@@ -274,23 +288,21 @@ class Store:
             if max_size is not None and total <= max_size:
                 break
             with contextlib.suppress(OSError):
-                file.unlink()
+                if file.is_dir():
+                    self._remove_root(file)
+                else:
+                    file.unlink()
                 files += 1
                 removed += size
                 total -= size
-        if "bases" in parts:
-            self._prune_roots(older_than)
         self._sweep_temporary()
         return Usage(",".join(parts), files, removed)
 
-    def _prune_roots(self, older_than: float | None) -> None:
-        """Unpacked Pythons go as a whole: half of one would look like one."""
-        for root in (self._top / "roots").glob("*"):
-            with contextlib.suppress(OSError):
-                if older_than is None or time.time() - root.stat().st_mtime > older_than:
-                    doomed = self.scratch()
-                    root.rename(doomed / root.name)
-                    shutil.rmtree(doomed, ignore_errors=True)
+    def _remove_root(self, root: Path) -> None:
+        """An unpacked Python goes as a whole: half of one would look like one."""
+        doomed = self.scratch()
+        root.rename(doomed / root.name)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def _sweep_temporary(self) -> None:
         folder = self._top / "tmp"

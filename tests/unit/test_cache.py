@@ -110,6 +110,18 @@ def test_an_unpacked_python_goes_as_a_whole_with_the_bases(tmp_path: Path) -> No
     assert not list((tmp_path / "v1/tmp").iterdir())
 
 
+def test_an_unpacked_python_stays_while_there_is_room_and_counts_as_one_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    root = store.root_of("sha256:" + "ab" * 32)
+    root.mkdir(parents=True)
+    for name in ("python3", "os.py"):
+        (root / name).write_bytes(bytes(100))
+    assert store.prune(("bases",), max_size=200).files == 0
+    assert (root / "os.py").exists()
+    removed = store.prune(("bases",), max_size=199)
+    assert (removed.files, removed.size, root.exists()) == (1, 200, False)
+
+
 def test_finding_a_blob_marks_it_as_used(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = put(store)
