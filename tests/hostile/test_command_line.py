@@ -469,6 +469,8 @@ def test_an_engine_that_refuses(world: World, refusing: str) -> None:
         ["--mode", "lab"],
         ["--label", "nothing"],
         ["--env", "=x"],
+        ["--env", "name=\udcff"],
+        ["--label", "name=\udcff"],
         ["-t", "Not A Name"],
         ["-t", "name:bad tag"],
         ["--progress", "loud"],

@@ -42,6 +42,10 @@ def _pairs(context: click.Context, parameter: click.Parameter, value: tuple[str,
     for name, equals, _ in pairs:
         if not name or not equals:
             raise click.BadParameter(f"{name!r} is not of the form NAME=VALUE")
+    try:
+        "".join(value).encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8") from None
     return {name: text for name, _, text in pairs}
 
 

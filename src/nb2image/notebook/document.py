@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nb2image.errors import AmbiguousNotebook, ForeignLanguage, NotANotebook
-from nb2image.notebook.repository import repository_files
+from nb2image.notebook.repository import repository_files, unstorable
 
 __all__ = ["Notebook", "read_notebook"]
 
@@ -147,6 +147,8 @@ def _read(file: Path, *, root: Path | None, name: str) -> Notebook:
         if not file.is_file():
             kind = "a directory" if file.is_dir() else "not a regular file"
             raise NotANotebook(f"{file} is {kind}, not a notebook.", hint=_JSON_NOTEBOOK)
+        if reason := unstorable(name):
+            raise NotANotebook(f"The notebook has a name that {reason}.", hint="Rename it.")
         data = file.read_bytes()
     except OSError as error:
         raise NotANotebook(

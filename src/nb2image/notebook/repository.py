@@ -12,7 +12,7 @@ from typing import NamedTuple
 from nb2image.errors import UnusableRepository
 from nb2image.progress import Listener, Note, Silent
 
-__all__ = ["RepositoryFile", "repository_files"]
+__all__ = ["RepositoryFile", "repository_files", "unstorable"]
 
 IGNORE_FILES = (".dockerignore", ".s2iignore")
 _NEVER = frozenset({".git", ".ipynb_checkpoints", "__pycache__"})
@@ -46,7 +46,7 @@ def repository_files(root: Path, listener: Listener | None = None) -> Iterator[R
     for path, entry in _walk(root, excludes, prune):
         if excludes(path):
             continue
-        _require_utf8(root, path)
+        _require_storable(root, path)
         file = Path(entry.path)
         mode = entry.stat(follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
@@ -95,7 +95,7 @@ def _inner_target(root: Path, path: str, link: Path) -> str:
             f"{path} is a symbolic link that leads out of {root}: {_shown(target)}.",
             hint="Replace it by what it points to, or name it in .dockerignore.",
         )
-    _require_utf8(root, str(target))
+    _require_storable(root, str(target))
     lexical = Path(os.path.normpath(Path(path).parent / target))
     if target.is_absolute() or lexical.parts[:1] == ("..",):
         return os.path.relpath(final, parent)
@@ -106,14 +106,25 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _require_utf8(root: Path, path: str) -> None:
+def unstorable(path: str) -> str | None:
+    """Why no layer can hold a file of this name, as the end of "a name that …"; None when one can.
+
+    ``.wh.`` marks deletions there (image specification, ``layer.md``).
+    """
     try:
         path.encode()
     except UnicodeEncodeError:
+        return f"is not UTF-8: {os.fsencode(path)!r}"
+    if any(part.startswith(".wh.") for part in path.split("/")):
+        return f"means a deletion in an image: {path}"
+    return None
+
+
+def _require_storable(root: Path, path: str) -> None:
+    if reason := unstorable(path):
         raise UnusableRepository(
-            f"{root} holds a name that is not UTF-8: {os.fsencode(path)!r}.",
-            hint="Rename it, or move it out of the directory.",
-        ) from None
+            f"{root} holds a name that {reason}.", hint="Rename it, or move it out of the directory."
+        )
 
 
 def _ignore_rules(root: Path) -> tuple[_Excludes, bool]:

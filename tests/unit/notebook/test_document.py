@@ -208,6 +208,17 @@ def test_a_notebook_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
         path.parent.chmod(0o700)
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"n\xff.ipynb"), ".wh.n.ipynb"])
+def test_a_notebook_whose_name_no_image_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    try:
+        write(tmp_path, None, name)
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    for path, member in ((tmp_path / name, None), (tmp_path, name)):
+        with pytest.raises(NotANotebook, match="has a name that"):
+            read_notebook(path, notebook=member)
+
+
 def test_a_notebook_cannot_be_named_inside_a_file(tmp_path: Path) -> None:
     with pytest.raises(NotANotebook, match="is no directory"):
         read_notebook(write(tmp_path), notebook="b.ipynb")

@@ -126,6 +126,16 @@ def test_a_directory_that_may_not_be_read_is_refused_unless_ignored(tmp_path: Pa
         (tmp_path / "secret").chmod(0o700)
 
 
+@pytest.mark.parametrize("name", [".wh.x", "a/.wh..wh..opq", "a/.wh.b/c"])
+def test_a_name_that_would_delete_files_of_the_image_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("")
+    with pytest.raises(UnusableRepository, match="means a deletion"):
+        paths(tmp_path)
+    (tmp_path / ".dockerignore").write_text("**/.wh.*\n.dockerignore\n")
+    assert paths(tmp_path) == []
+
+
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("")
