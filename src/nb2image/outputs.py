@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -94,8 +95,15 @@ class Layout:
     path: Path
 
     def check(self) -> None:
-        existing = next(each for each in (self.path, *self.path.absolute().parents) if _looked_at(each.exists))
-        _check_folder(existing)
+        from nb2image.image.layout import refuse_foreign
+
+        if not _looked_at(self.path.exists):
+            _check_folder(self.path.parent)
+        else:
+            _check_folder(self.path)
+            # A folder that may be written and not listed is the writer's to judge.
+            with contextlib.suppress(OSError):
+                refuse_foreign(self.path)
 
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.layout import write_layout

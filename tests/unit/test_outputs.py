@@ -62,12 +62,19 @@ def test_an_archive_needs_its_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layout_makes_its_folders_unless_a_file_is_in_the_way(tmp_path: Path) -> None:
-    Layout(tmp_path / "new" / "deep").check()
+def test_a_layout_needs_the_folder_above_it_and_makes_its_own(tmp_path: Path) -> None:
+    Layout(tmp_path / "new").check()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unwritable):
-        Layout(tmp_path / "file" / "deep").check()
+    for path in (tmp_path / "new" / "deep", tmp_path / "file" / "deep"):
+        with pytest.raises(Unwritable, match="There is no folder"):
+            Layout(path).check()
+
+
+def test_a_folder_of_other_things_is_refused_before_the_build(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(Unwritable, match="holds other files"):
+        Layout(tmp_path).check()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

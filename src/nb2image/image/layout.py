@@ -33,7 +33,15 @@ from nb2image.image.model import INDEX_TYPE, Image, Layer, canonical_json
 from nb2image.image.names import Name, parse_name
 from nb2image.progress import Advanced, Listener, stage
 
-__all__ = ["CONTAINERD_NAME", "LAYOUT_FILE", "REF_NAME", "index_document", "index_rows", "write_layout"]
+__all__ = [
+    "CONTAINERD_NAME",
+    "LAYOUT_FILE",
+    "REF_NAME",
+    "index_document",
+    "index_rows",
+    "refuse_foreign",
+    "write_layout",
+]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
@@ -135,7 +143,7 @@ def _locked(root: Path) -> Iterator[_Writing]:
             made = True
         marker = root / "oci-layout"
         try:
-            _refuse_foreign(root, marker)
+            refuse_foreign(root)
             handle = os.open(marker, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # a writer that failed has just taken its folder away
@@ -168,9 +176,10 @@ def _locked(root: Path) -> Iterator[_Writing]:
         os.close(handle)
 
 
-def _refuse_foreign(root: Path, marker: Path) -> None:
+def refuse_foreign(root: Path) -> None:
+    """Raise `Unwritable` for a folder of other things. Raises `FileNotFoundError` where there is no folder."""
     foreign = {path.name for path in root.iterdir()} - _OWN
-    if foreign and not marker.exists():
+    if foreign and not (root / "oci-layout").exists():
         raise Unwritable(
             f"{root} holds other files and is no OCI layout.", hint="Name a new or empty folder, or a .tar file."
         )
