@@ -22,9 +22,9 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from nb2image.cache import Store, digest_of_key
-from nb2image.errors import NotCached, WorkerDied
+from nb2image.errors import NotCached, WheelError, WorkerDied
 from nb2image.layers.cached import CachedLayer, store_layer
-from nb2image.layers.entry import Entry, HardLink, Link
+from nb2image.layers.entry import Entry, HardLink, Link, parents
 from nb2image.layers.grouping import Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.progress import Finished, Listener, Started
@@ -185,8 +185,27 @@ def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> 
 
     with ExitStack() as stack:
         entries = noted(installed(group, scheme, lambda wheel: paths[wheel.filename], stack, mismatches))
-        written = store_layer(Store(root), kept(group, entries))
+        try:
+            written = store_layer(Store(root), kept(group, entries))
+        except ValueError:
+            _refuse_crossing(found)
+            raise
     return _Result(written, found, [Mismatch(file, path) for file in sorted(mismatches) for path in mismatches[file]])
+
+
+def _refuse_crossing(paths: Iterable[_Path]) -> None:
+    """Raise `WheelError` where one wheel brings a file and another a folder of the same name."""
+    files, folders = {}, {}
+    for each in paths:
+        files[each.path] = folders[each.path.rpartition("/")[0]] = each.wheel
+    for folder, wheel in folders.items():
+        for path in (*parents(folder), folder):
+            if path in files:
+                raise WheelError(
+                    f"{files[path]} and {wheel} cannot be installed together: "
+                    f"/{path} is a file of the one and a folder of the other.",
+                    hint="Lock other versions, or only one of them.",
+                )
 
 
 class Environment:
@@ -265,7 +284,8 @@ class Environment:
     ) -> EnvironmentLayers:
         """The layers, written from wheels as they arrive: ``(file name, path)`` in any order.
 
-        Raises `BadWheel` for a wheel that breaks a rule, `Unwritable` when the store is full.
+        Raises `BadWheel` for a wheel that breaks a rule, `WheelError` for two that exclude each other, `Unwritable`
+        when the store is full.
         """
         groups = self._plan()
         listener(Started("layer", self.scheme.prefix, len(groups)))
@@ -344,6 +364,7 @@ class Environment:
         listed = sorted(
             (path for each in groups for path in results[self._group_key(each)].paths), key=lambda path: path.wheel
         )
+        _refuse_crossing(listed)
         for path in listed:
             known = first.setdefault(path.path, path)
             if known is not path and (known.crc32, known.size) != (path.crc32, path.size):

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel, pool
-from nb2image.errors import BadWheel, NotCached, WorkerDied
+from nb2image.errors import BadWheel, NotCached, WheelError, WorkerDied
 from nb2image.layers.cached import CachedLayer
 from nb2image.progress import Silent
 from nb2image.wheels.install import Scheme
@@ -200,6 +200,15 @@ def test_a_file_that_lost_is_in_no_layer(room: Room) -> None:
     layers = room.build(*(Made(name, "1.0", data) for name, data in big.items()), processes=1)
     assert [group.comment for group in layers.groups] == ["a==1.0", "b==1.0"]
     assert [f"{SITE}/same.bin" in contents(layer) for layer in layers.layers] == [True, False]
+
+
+@pytest.mark.parametrize("limit", [1, 50])
+def test_a_file_that_another_wheel_needs_as_a_folder_is_refused(room: Room, limit: int) -> None:
+    # The hash of the second name cuts, so that both share a layer only where there may be no more than one.
+    one, other = wheel("one", files={"shared": b"x"}), wheel("other", files={"shared/deep/module.py": b"y"})
+    for _ in range(2):
+        with pytest.raises(WheelError, match=f"one and other cannot be installed together: /{SITE}/shared is a file"):
+            room.build(one, other, limit=limit)
 
 
 def test_conflicts_are_remembered(room: Room) -> None:
