@@ -161,6 +161,7 @@ def _ask_index(url: str) -> None:
 
 def _mirrors() -> Iterator[Check]:
     from nb2image.bases.debian.mirrors import Mirrors
+    from nb2image.index.credentials import redact
 
     mirrors = Mirrors.of_this_machine()
     suites = {"main": "stable", "security": "stable-security"}
@@ -182,7 +183,9 @@ def _mirrors() -> Iterator[Check]:
     for url, reason in _reached(list(urls), ask):
         archive, base = urls[url]
         # Not needed: the snapshots take over, and a base that is in the cache needs neither.
-        yield Check("Debian mirrors", archive, "broken" if reason else "ok", reason or f"{base} answers", _MIRRORS)
+        yield Check(
+            "Debian mirrors", archive, "broken" if reason else "ok", reason or f"{redact(base)} answers", _MIRRORS
+        )
 
 
 def _reached(urls: Sequence[str], ask: Callable[[str], None]) -> Iterator[tuple[str, str]]:

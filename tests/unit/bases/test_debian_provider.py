@@ -225,6 +225,20 @@ def test_no_mirror_that_answers_is_an_error_of_the_network(place: Place) -> None
         place.deliver()
 
 
+def test_the_password_of_a_mirror_is_not_said(place: Place) -> None:
+    (place.archive.root / "debian/pool/main/bash_1.0-1.deb").unlink()
+    place.mirrors = place.mirrors_of(place.url.replace("://", "://me:secret@"), "http://me:secret@127.0.0.1:9")
+    with pytest.raises(BasePackagesGone) as gone:
+        place.deliver(strict=True)
+    (place.archive.root / "debian/dists/bookworm/InRelease").write_bytes(b"damaged")
+    with pytest.raises(BadSignature) as damaged:
+        place.resolve()
+    for error in (gone.value, damaged.value):
+        said = " ".join((error.message, error.hint, *error.details))
+        assert "****@127.0.0.1" in said
+        assert "secret" not in said
+
+
 def test_no_mirror_at_all_is_an_error_of_the_network(place: Place) -> None:
     place.mirrors = Mirrors()
     with pytest.raises(IndexUnreachable, match="No mirror of Debian's main archive is known"):

@@ -17,6 +17,7 @@ from nb2image.bases.debian.lock import BaseLock, LockedDeb
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cache import Store
 from nb2image.errors import HashMismatch, IndexAnswered, IndexFailure, IndexUnreachable, NotCached
+from nb2image.index.credentials import bare, redact
 from nb2image.index.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Started
 
@@ -86,7 +87,7 @@ class Archives:
                         break
                 if writing.digest != digest:
                     raise HashMismatch(
-                        f"{url} has the hash {writing.digest} and not {digest}, as its lock or index states.",
+                        f"{redact(url)} has the hash {writing.digest} and not {digest}, as its lock or index states.",
                         hint="The mirror is damaged or something changes downloads on the way; try another one.",
                     )
                 return writing.commit()
@@ -101,7 +102,7 @@ class Archives:
             for chunk in chunks:
                 body += chunk
                 if len(body) > limit:
-                    raise IndexAnswered(f"{url} is longer than {limit} bytes.", hint="Try another mirror.")
+                    raise IndexAnswered(f"{redact(url)} is longer than {limit} bytes.", hint="Try another mirror.")
             return bytes(body)
 
         return self._get(url, receive)
@@ -149,7 +150,7 @@ class Archives:
     @staticmethod
     def _unreachable(url: str, why: str) -> IndexUnreachable:
         return IndexUnreachable(
-            f"{urlsplit(url).netloc} cannot be reached for {url}: {why}.",
+            f"{urlsplit(bare(url)).netloc} cannot be reached for {redact(url)}: {why}.",
             hint="Check the network and proxy settings; --offline uses what is in the cache.",
         )
 
@@ -180,7 +181,9 @@ def _client(mirrors: Mirrors) -> httpx.Client:
 
 def _refusal(url: str, status: int) -> IndexAnswered:
     kind = NotThere if status in _MISSING else IndexAnswered
-    return kind(f"{url} answered with status {status}.", hint="Try again later, or configure another mirror for apt.")
+    return kind(
+        f"{redact(url)} answered with status {status}.", hint="Try again later, or configure another mirror for apt."
+    )
 
 
 def fetch_packages(

@@ -18,6 +18,7 @@ from nb2image.bases.debian.download import Archives
 from nb2image.bases.debian.resolve import PackageIndex, Stanza
 from nb2image.cache import Store
 from nb2image.errors import BadSignature, IndexAnswered, IndexFailure
+from nb2image.index.credentials import redact
 from nb2image.progress import Listener, Warned, stage
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _read_part(
         root = f"{place}dists/{suite}/"
         try:
             signed = archives.text(root + "InRelease", _LARGEST_RELEASE)
-            release = read_release(signed, suite, keys, root + "InRelease")
+            release = read_release(signed, suite, keys, redact(root) + "InRelease")
             return release, _packages(release, architecture, root, archives, store)
         except (IndexFailure, BadSignature) as problem:
             problems.append(problem)
@@ -154,7 +155,7 @@ def _packages(release: Release, architecture: str, root: str, archives: Archives
     path = f"main/binary-{architecture}/Packages.xz"
     if path not in release.files:
         raise IndexAnswered(
-            f"{root}InRelease lists no {path}.",
+            f"{redact(root)}InRelease lists no {path}.",
             hint=f"The suite may not exist for {architecture}.",
         )
     digest, size = release.files[path]
@@ -165,7 +166,7 @@ def _packages(release: Release, architecture: str, root: str, archives: Archives
     try:
         return lzma.decompress(data).decode()
     except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise IndexAnswered(f"{root}{path} cannot be read: {error}.", hint="Try another mirror.") from error
+        raise IndexAnswered(f"{redact(root)}{path} cannot be read: {error}.", hint="Try another mirror.") from error
 
 
 def _paths(path: str, digest: str, release: Release) -> Iterator[str]:
