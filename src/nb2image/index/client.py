@@ -360,7 +360,7 @@ def _retry_after(response: httpx.Response) -> float | None:
     import email.utils
 
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())

@@ -139,6 +139,12 @@ def test_retry_after_is_honoured_and_capped(server: IndexServer, make_client: Ma
     assert 8 <= slept[2] <= 10
 
 
+@pytest.mark.parametrize("value", ["²", "soon", ""])
+def test_retry_after_that_means_nothing_is_passed_over(server: IndexServer, make_client: Make, value: str) -> None:
+    server.on("/simple/demo/", status(503, Retry_After=value), html_page(LINK))
+    assert make_client().project(server.simple, "demo")
+
+
 def test_a_fault_that_stays_is_an_error_with_the_status(server: IndexServer, make_client: Make) -> None:
     server.on("/simple/demo/", status(500))
     with pytest.raises(IndexAnswered, match="answered 500 Internal Server Error for") as caught:
