@@ -75,7 +75,7 @@ class Listener(Protocol):
 
 @dataclass
 class Silent:
-    """Ignores progress and keeps the warnings and the seconds per stage, which the report needs."""
+    """Ignores progress and keeps the warnings."""
 
     warnings: list[Warned] = field(default_factory=list)
 

@@ -97,7 +97,11 @@ def source_options(function: _F) -> _F:
                 default=None,
                 help="Compile bytecode into the image (default: for batch only).",
             ),
-            click.option("--strict", is_flag=True, help="Treat a stale lock or a changed base as an error."),
+            click.option(
+                "--strict",
+                is_flag=True,
+                help="Treat a stale lock, a changed base, or a wheel that differs from its RECORD as an error.",
+            ),
         ],
     )
 
