@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +93,11 @@ def build(
 def run_command(outputs: Sequence[Output], tag: str, mode: Mode) -> str:
     """The exact command line that runs the image from one of the places where it was written, a loaded one first."""
     output = next((each for each in outputs if each.prepare() is None), outputs[0])
+    # To a podman of an ordinary user the container's root is that user, who owns the folder.
+    user = "0:0" if output.engine == "podman" and os.getuid() else '"$(id -u):0"'
     options = {
         "jupyter": "-p 127.0.0.1:8888:8888",
-        "batch": '-u "$(id -u):0" -v "$PWD/output:/output"',
+        "batch": f'-u {user} -v "$PWD/output:/output"',
     }[mode]
     steps = [output.prepare(), "mkdir -p output" if mode == "batch" else None]
     steps.append(f"{output.engine} run --rm {options} {output.reference(tag)}")

@@ -219,8 +219,19 @@ def test_quiet_prints_nothing(world: World) -> None:
     ],
     ids=["archive", "layout", "batch"],
 )
-def test_the_command_that_runs_the_image_fits_its_output(output: Output, mode: Any, command: str) -> None:
+def test_the_command_that_runs_the_image_fits_its_output(
+    output: Output, mode: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert run_command([output], "lab:1", mode) == command
+
+
+@pytest.mark.parametrize(("uid", "user"), [(0, '"$(id -u):0"'), (1000, "0:0")])
+def test_a_batch_image_writes_as_the_user_of_a_rootless_podman(
+    uid: int, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getuid", lambda: uid)
+    assert f"podman run --rm -u {user} -v" in run_command([Layout(Path("out"))], "lab:1", "batch")
 
 
 def test_the_command_prefers_an_output_that_needs_no_loading() -> None:
