@@ -126,12 +126,17 @@ class Store:
         return self._top / room / algorithm / value[:2] / value
 
     def find(self, room: Room, digest: str, size: int | None = None) -> Path | None:
-        """The blob's path when it is there (and has ``size`` bytes, if given); marks it as used."""
+        """The blob's path when it is there (and has ``size`` bytes, if given); marks it as used.
+
+        Raises `Unwritable` when the store may not be looked into.
+        """
         path = self.path(room, digest)
         try:
             found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise self._unwritable(error, "read") from error
         if size is not None and found.st_size != size:
             self.drop(room, digest)
             return None
@@ -202,10 +207,10 @@ class Store:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> Unwritable:
+    def _unwritable(self, error: OSError, what: str = "written") -> Unwritable:
         return Unwritable(
-            f"The cache at {self.root} cannot be written: {error.strerror or error}.",
-            hint="Free some space or set NB2IMAGE_CACHE_DIR to a folder that you may write.",
+            f"The cache at {self.root} cannot be {what}: {error.strerror or error}.",
+            hint="Free some space or set NB2IMAGE_CACHE_DIR to a folder that you may read and write.",
         )
 
     # -- records ----------------------------------------------------------------------------------
@@ -220,6 +225,8 @@ class Store:
             text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise self._unwritable(error, "read") from error
         checksum, _, body = text.partition(b"\n")
         if hashlib.sha256(body).hexdigest().encode() != checksum:
             with contextlib.suppress(OSError):

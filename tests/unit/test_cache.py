@@ -137,6 +137,18 @@ def test_a_place_that_cannot_hold_a_cache_is_an_error_that_says_what_to_set(tmp_
     assert "NB2IMAGE_CACHE_DIR" in caught.value.hint
 
 
+def test_a_cache_that_cannot_be_read_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:
+    # A link to itself fails for root as well, whom permissions do not stop.
+    for name in ("records", "wheels"):
+        (tmp_path / "v1").mkdir(exist_ok=True)
+        (tmp_path / "v1" / name).symlink_to(name)
+    store = Store(tmp_path)
+    for read in (lambda: store.get_record("files", digest_of_key("k")), lambda: store.find("wheels", _DIGEST)):
+        with pytest.raises(Unwritable) as caught:
+            read()
+        assert "NB2IMAGE_CACHE_DIR" in caught.value.hint
+
+
 def _writer(root: Path) -> None:
     store = Store(root)
     for _ in range(30):
