@@ -139,7 +139,9 @@ def _revision(folder: Path) -> str | None:
     if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    # In a git hook these name the repository that the hook runs for.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"GIT_DIR", "GIT_WORK_TREE"}}
+    environment = {**inherited, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10, env=environment)
     except (OSError, subprocess.TimeoutExpired):

@@ -98,7 +98,9 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         provider, candidates = _candidates(request, store)
     with stage(listener, "match", notebook.name):
         complete = _completed(lock, request.settings, store, listener)
-        wishes = Wishes(None if request.base == "auto" or len(candidates) == 1 else request.base, request.python)
+        # The images of a layout or archive are all meant by its path; one of Debian's is meant by its name.
+        named = request.base if any(each.name == request.base for each in candidates) else None
+        wishes = Wishes(named, request.python)
         found = match(complete, candidates, wishes)
         target = found.candidate.target
         kernel = found.selection.chosen

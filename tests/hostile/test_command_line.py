@@ -561,3 +561,7 @@ def test_an_unexpected_failure_is_one_sentence_and_a_traceback_on_request(world:
     done = world.run("plan", source, "--base", world.base, NB2IMAGE_DEBUG="1")
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
+
+
+def test_a_notebook_to_run_that_is_not_there_is_no_image(world: World) -> None:
+    refused(world, 10, "run", "typo.ipynb", says=("There is no notebook typo.ipynb",))

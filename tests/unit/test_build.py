@@ -19,10 +19,14 @@ from nb2image import __version__
 from nb2image.build import Built
 from nb2image.cache import Store
 from nb2image.errors import HashMismatch, NoMatchingBase, NotCached, TooManyLayers
+from nb2image.image.layout import write_layout
 from nb2image.image.model import Image
 from nb2image.image.validate import validate
 from nb2image.index.settings import IndexSettings
-from nb2image.progress import Finished, Warned
+from nb2image.progress import Finished, Silent, Warned
+from tests.unit.bases.test_facts import DEBIAN
+from tests.unit.image.making import files_of as base_files
+from tests.unit.image.making import image_of
 from tests.unit.index.plugin import Recorder, heard, machine, server
 from tests.unit.index.server import body, json_page, serving
 from tests.unit.world import RUNNERS, World, notebook, pipfile_lock, pylock, wheel, world, write_base
@@ -353,6 +357,13 @@ def test_a_base_of_another_python_than_the_lock_is_refused(world: World) -> None
     source = notebook(world.work, pylock(ALPHA, url="http://index.example").replace("3.11", "3.8"))
     with pytest.raises(NoMatchingBase, match=r"3\.8"):
         world.build(source)
+
+
+def test_a_layout_of_several_images_offers_all_of_them(world: World) -> None:
+    write_layout(image_of(base_files(DEBIAN), Env=["PATH=/usr/bin"]), ["other:2"], world.base, Silent())
+    built = world.build(world.locked(ALPHA))
+    assert len(built.plan.match.rows) == 2
+    assert [row.chosen for row in built.plan.match.rows].count(True) == 1
 
 
 def test_conflicts_are_warned_of_and_reported(world: World, heard: Recorder) -> None:

@@ -22,7 +22,7 @@ from nb2image.errors import BytecodeUnavailable
 from nb2image.image.filesystem import FileSystem, read_filesystem
 from nb2image.layers.bytecode import Interpreter
 from nb2image.layers.entry import Entry, FileContent
-from nb2image.progress import Listener, Note
+from nb2image.progress import Listener, Warned
 
 __all__ = ["compiler_version", "find_interpreter", "standard_library"]
 
@@ -61,7 +61,12 @@ def find_interpreter(base: Base, store: Store, listener: Listener) -> Interprete
     if program is not None:
         version = _version(Interpreter((program,), (), ""))
         if version is not None and version.startswith(f"{base.target.minor}."):
-            listener(Note(f"bytecode is compiled by {program} ({version}), since {reason}"))
+            listener(
+                Warned(
+                    f"Bytecode is compiled by {program} ({version}), since {reason}.",
+                    "Where the base's own Python compiles it, the digest may be another; --no-bytecode avoids that.",
+                )
+            )
             return Interpreter((program,), (), version)
     raise BytecodeUnavailable(
         f"No Python {base.target.minor} can compile bytecode for {base.name}: {reason}, "

@@ -59,6 +59,12 @@ def run(
 
     # A stopped service or a cancelled job ends the container as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
+    if source.suffix in {".ipynb", ".py"} and not os.path.exists(source):  # noqa: PTH110
+        from nb2image.errors import NotANotebook
+
+        raise NotANotebook(
+            f"There is no notebook {source}.", hint="Check the path; an image's name has no such suffix."
+        )
     with choose(preferred) as engine:
         reference = str(source)
         if os.path.exists(source):  # noqa: PTH110 - false, not an error, below a folder that may not be entered

@@ -14,7 +14,7 @@ from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.errors import BytecodeUnavailable
 from nb2image.image.model import Config, Image
-from nb2image.progress import Event, Note
+from nb2image.progress import Event, Warned
 from nb2image.target.model import Platform, Target
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -43,7 +43,7 @@ def test_an_interpreter_of_this_machine_compiles_under_its_own_version(foreign: 
     assert interpreter.version == platform.python_version().rstrip("+")
     assert interpreter.version != str(foreign.target.python)
     assert compiler_version(foreign, Store(tmp_path), heard.append) == interpreter.version
-    assert isinstance(heard[0], Note)
+    assert isinstance(heard[0], Warned)
     assert interpreter.version in heard[0].text
 
 
