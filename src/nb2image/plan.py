@@ -170,7 +170,7 @@ def _support(
     """Packages that start a kernel where the lock brings no ipykernel: those that it lacks of the first support lock
     that its versions satisfy. Raises `SupportConflict` when they satisfy none."""
     from nb2image.images import support_locks, support_requirements
-    from nb2image.runtime.support import check_support
+    from nb2image.target.support import check_support
 
     locked: dict[str, Version] = {package.name: package.version for package, _ in kernel if package.version is not None}
     if "ipykernel" in locked:

@@ -12,7 +12,7 @@ from nb2image.errors import NoMatchingBase
 
 if TYPE_CHECKING:
     from nb2image.lock.model import Lock
-    from nb2image.runtime.support import SupportPackage
+    from nb2image.target.support import SupportPackage
 
 __all__ = ["runner_lock", "support_locks", "support_requirements"]
 
@@ -55,7 +55,7 @@ def support_requirements(name: str, minor: str) -> tuple[SupportPackage, ...]:
 
     Raises `NoMatchingBase` when there is none for that Python.
     """
-    from nb2image.runtime.support import SupportPackage
+    from nb2image.target.support import SupportPackage
 
     document = json.loads(_file(name, minor, "json").read_bytes())
     return tuple(

@@ -22,9 +22,9 @@ from nb2image.index.client import IndexClient
 from nb2image.index.credentials import expand, redact, storable
 from nb2image.index.links import LinkedFile, Links
 from nb2image.index.pages import IndexFile
-from nb2image.index.parallel import in_parallel
 from nb2image.index.settings import IndexSettings, resolve
 from nb2image.lock.model import Lock, hashes_of
+from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Listener, Warned, stage
 
 __all__ = ["complete", "search", "stated_hashes"]

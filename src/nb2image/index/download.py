@@ -18,9 +18,9 @@ from nb2image.errors import HashMismatch, IndexAnswered, IndexUnreachable, NotCa
 from nb2image.index.client import IndexClient, Interrupted, Retry, file_path, is_missing, refuse
 from nb2image.index.complete import search, stated_hashes
 from nb2image.index.credentials import expand, redact
-from nb2image.index.parallel import in_parallel
 from nb2image.index.settings import IndexSettings, resolve
 from nb2image.lock.model import STRONG_HASHES
+from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Started
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """Bytecode as entries: what the target's Python would write into ``__pycache__``, compiled before it is needed.
 
 The bytes of a .pyc depend on what else the compiling process holds: marshal marks an object for re-use when its
-reference count says that somebody else has it too (seen with CPython 3.9, 3.10 and 3.12: compiling the same files in
-another order changed one file in twelve). So every batch, the sources of one wheel in order of their paths, gets a
-process of its own, with a fixed hash seed; then they depend on the batch and the interpreter alone.
+reference count says that somebody else has it too. Of 700 files compiled in another order about 60 changed with CPython
+3.9 and 3.10, one with 3.12, none with 3.11 and 3.13. So every batch, the sources of one wheel in order of their paths,
+gets a process of its own, with a fixed hash seed; then they depend on the batch and the interpreter alone.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 __all__ = ["BytesContent", "Content", "Entry", "FileContent", "HardLink", "Link", "parents"]
 
@@ -60,9 +60,6 @@ class Entry(NamedTuple):
     content: Content | Link | HardLink | None
     uid: int = 0
     gid: int = 0
-
-
-AnyContent: TypeAlias = Content | Link | HardLink | None
 
 
 @dataclass(frozen=True)

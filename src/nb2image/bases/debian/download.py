@@ -18,7 +18,7 @@ from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cache import Store
 from nb2image.errors import HashMismatch, IndexAnswered, IndexFailure, IndexUnreachable, NotCached
 from nb2image.index.credentials import bare, redact
-from nb2image.index.parallel import in_parallel
+from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Started
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from packaging.version import Version
 from nb2image.errors import SupportConflict
 from nb2image.images import runner_lock, support_locks, support_requirements
 from nb2image.lock.model import hashes_of
-from nb2image.runtime.support import SupportPackage, check_support
 from nb2image.target.environment import marker_environment
+from nb2image.target.support import SupportPackage, check_support
 
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 SHIPPED = [(python, name) for python in PYTHONS for name in support_locks(python)]
