@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from nb2image.image.model import Image, Layer
 from nb2image.image.streams import damaged, layer_members
 from nb2image.layers.entry import parents
 
-__all__ = ["FileSystem", "Node", "read_filesystem"]
+__all__ = ["FileSystem", "Node", "Overlay", "content", "members", "normal", "read_filesystem"]
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -97,7 +98,7 @@ class FileSystem:
             if not info.islnk():
                 break
             # A hard link's other name stands in its own layer, whatever the layers above make of it.
-            found = _normal(info.linkname)
+            found = normal(info.linkname)
             key = (number, found)
             if key in self._kept:
                 return self._kept[key]
@@ -110,9 +111,9 @@ class FileSystem:
     def _in_layer(self, number: int, path: str) -> tarfile.TarInfo:
         with layer_members(self.layers[number]) as tar:
             for info in tar:
-                if _normal(info.name) == path:
+                if normal(info.name) == path:
                     if info.isreg():
-                        self._kept[number, path] = _content(tar, info, self.layers[number])
+                        self._kept[number, path] = content(tar, info, self.layers[number])
                     return info
         raise damaged(f"layer {self.layers[number].descriptor.digest}", f"{path!r} is linked to and missing")
 
@@ -122,33 +123,73 @@ def read_filesystem(image: Image, keep: Callable[[str], bool] = lambda _: False)
 
     Raises `NotAnImage` when a layer is damaged, is no tar or has a path that leads out of the root.
     """
-    nodes: dict[str, Node] = {}
+    overlay = Overlay()
     kept: dict[tuple[int, str], bytes] = {}
-    hidden: set[str] = set()
-    opaque: set[str] = set()
     for number in range(len(image.layers) - 1, -1, -1):
         layer = image.layers[number]
-        below: dict[str, Node] = {}
-        hides: set[str] = set()
-        clears: set[str] = set()
-        for path, info, tar in _members(layer):
-            directory, _, name = path.rpartition("/")
-            if name == _OPAQUE:
-                clears.add(directory)
-            elif name.startswith(_WHITEOUT):
-                hides.add(posixpath.join(directory, name[len(_WHITEOUT) :]))
-            elif path and path not in nodes and not _covered(path, nodes, hidden, opaque):
-                below[path] = Node(number, info)
-                if info.isreg() and keep(path):
-                    kept[number, path] = _content(tar, info, layer)
-        nodes.update(below)
-        hidden |= hides
-        opaque |= clears
+        with overlay.layer(number) as take:
+            for path, info, tar in members(layer):
+                if take(path, info) is None and info.isreg() and keep(path):
+                    kept[number, path] = content(tar, info, layer)
+    nodes = overlay.nodes
     for path in list(nodes):
         for parent in parents(path):
             if parent not in nodes:
                 nodes[parent] = Node(nodes[path].layer, _directory(parent))
     return FileSystem(image.layers, nodes, kept)
+
+
+class Overlay:
+    """Layers laid over one another from the top down; ``nodes`` is what is to be seen of those so far."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._hidden: dict[str, int] = {}
+        self._opaque: dict[str, int] = {}
+
+    @contextmanager
+    def layer(self, number: int) -> Iterator[Callable[[str, tarfile.TarInfo], int | None]]:
+        """Lay the next lower layer; to be called with each of its members, normal path and header, in order.
+
+        The answer is the number of the layer above that hides the member, or None.
+        """
+        below: dict[str, Node] = {}
+        hidden: dict[str, int] = {}
+        opaque: dict[str, int] = {}
+
+        def take(path: str, info: tarfile.TarInfo) -> int | None:
+            directory, _, name = path.rpartition("/")
+            if name == _OPAQUE:
+                opaque[directory] = number
+            elif name.startswith(_WHITEOUT):
+                hidden[posixpath.join(directory, name[len(_WHITEOUT) :])] = number
+            elif path:
+                hider = self._hider(path)
+                if hider is not None:
+                    return hider
+                below[path] = Node(number, info)
+            return None
+
+        yield take
+        self.nodes.update(below)
+        self._hidden = {**hidden, **self._hidden}
+        self._opaque = {**opaque, **self._opaque}
+
+    def _hider(self, path: str) -> int | None:
+        if path in self.nodes:
+            return self.nodes[path].layer
+        if path in self._hidden:
+            return self._hidden[path]
+        if "" in self._opaque:
+            return self._opaque[""]
+        for parent in parents(path):
+            for hiding in (self._hidden, self._opaque):
+                if parent in hiding:
+                    return hiding[parent]
+            node = self.nodes.get(parent)
+            if node is not None and not node.info.isdir():
+                return node.layer
+        return None
 
 
 def _directory(path: str) -> tarfile.TarInfo:
@@ -158,34 +199,29 @@ def _directory(path: str) -> tarfile.TarInfo:
     return info
 
 
-def _members(layer: Layer) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
-    with layer_members(layer) as tar:
+def members(
+    layer: Layer, sized: Callable[[int], None] = lambda _: None
+) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+    """A layer's members: normal path, header, and the tar to read the content from before the next one.
+
+    ``sized`` as for `layer_members`. Raises `NotAnImage`.
+    """
+    with layer_members(layer, sized) as tar:
         for info in tar:
-            path = _normal(info.name)
+            path = normal(info.name)
             if path == ".." or path.startswith("../"):
                 raise damaged(f"layer {layer.descriptor.digest}", f"the path {info.name!r} leads out of the image")
             yield path, info, tar
 
 
-def _covered(path: str, upper: Mapping[str, Node], hidden: set[str], opaque: set[str]) -> bool:
-    """Whether layers above hide a path that they do not have themselves."""
-    if path in hidden or "" in opaque:
-        return True
-    for parent in parents(path):
-        if parent in hidden or parent in opaque:
-            return True
-        node = upper.get(parent)
-        if node is not None and not node.info.isdir():
-            return True
-    return False
-
-
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """A path relative to the root, without ``.``; ``..`` stays where it leads out of the root."""
     path = posixpath.normpath(name).lstrip("/")
     return "" if path == "." else path
 
 
-def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, layer: Layer) -> bytes:
+def content(tar: tarfile.TarFile, info: tarfile.TarInfo, layer: Layer) -> bytes:
+    """The content of the member that the tar stands at. Raises `NotAnImage` for one of more than 256 MiB."""
     where = f"layer {layer.descriptor.digest}"
     if info.size > _LARGEST_FILE:
         raise damaged(where, f"{info.name!r} has {info.size:,} bytes")

@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, cast
 
@@ -77,6 +77,10 @@ class _Checked(io.RawIOBase):
         if found != self._digest:
             raise damaged(self._where, f"{self._what} has the digest {found} instead of {self._digest}")
 
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self._seen
+
     def close(self) -> None:
         if not self.closed:
             self._source.close()
@@ -142,11 +146,11 @@ def layer_tar(layer: Layer) -> BinaryIO:
 
 
 @contextmanager
-def layer_members(layer: Layer) -> Iterator[tarfile.TarFile]:
+def layer_members(layer: Layer, sized: Callable[[int], None] = lambda _: None) -> Iterator[tarfile.TarFile]:
     """The layer's tar for iterating over it once, front to back; on leaving, what was not read is read, so that
     the digests of the whole layer are checked.
 
-    Raises `NotAnImage` when the layer is no tar, or another one than its digests say.
+    ``sized`` hears in the end how many bytes the uncompressed tar has. Raises `NotAnImage` when the layer is no tar, or another one than its digests say.
     """
     with layer_tar(layer) as stream:
         try:
@@ -156,3 +160,4 @@ def layer_members(layer: Layer) -> Iterator[tarfile.TarFile]:
             raise damaged(f"layer {layer.descriptor.digest}", f"its tar cannot be read ({error})") from error
         while stream.read(_BUFFER):
             pass
+        sized(stream.tell())
