@@ -112,12 +112,9 @@ def _files(plan: Plan, listener: Listener) -> Iterator[tuple[str, bytes | Path |
         return
     from nb2image.notebook.repository import repository_files
 
-    # An image that an earlier build left in the repository is no part of it.
-    default = notebook.file.with_suffix(".tar")
-    written = {path.resolve() for path in (*plan.request.outputs, default)}
-    for file in repository_files(notebook.root, listener):
-        place = file.file.absolute() if file.link is not None else file.file.resolve()
-        if file.path != notebook.document_name and written.isdisjoint((place, *place.parents)):
+    outputs = (*plan.request.outputs, notebook.file.with_suffix(".tar"))
+    for file in repository_files(notebook.root, listener, outputs=outputs):
+        if file.path != notebook.document_name:
             yield file.path, Link(file.link) if file.link is not None else file.file, file.executable
     yield notebook.document_name, notebook.raw, False
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ __all__ = ["RepositoryFile", "repository_files", "unstorable"]
 
 IGNORE_FILES = (".dockerignore", ".s2iignore")
 _NEVER = frozenset({".git", ".ipynb_checkpoints", "__pycache__"})
+
+_LAYOUT_FILE = "oci-layout"
+_MOST_MEMBERS = 10_000
+"""Headers of a tar that are looked at for the file that makes it an image."""
 
 _Excludes = Callable[[str], bool]
 
@@ -33,18 +38,30 @@ class RepositoryFile(NamedTuple):
     executable: bool
 
 
-def repository_files(root: Path, listener: Listener | None = None) -> Iterator[RepositoryFile]:
+def repository_files(
+    root: Path, listener: Listener | None = None, *, outputs: Iterable[Path] = ()
+) -> Iterator[RepositoryFile]:
     """Every file below ``root`` that comes along, sorted by path; directories are implied.
 
     Left out: ``.git``, ``.ipynb_checkpoints``, ``__pycache__``, virtual environments (directories that hold
-    ``pyvenv.cfg``), and what ``.dockerignore`` or ``.s2iignore`` name. Sockets, devices and pipes are left out
-    with a `Note`. Raises `UnusableRepository`.
+    ``pyvenv.cfg``), what ``.dockerignore`` or ``.s2iignore`` name, and ``outputs``, which the build itself writes.
+    Images that other builds left (OCI layouts and archives of them), sockets, devices and pipes are left out with a
+    `Note`. Raises `UnusableRepository`.
     """
     tell = listener if listener is not None else Silent()
-    excludes, prune = _ignore_rules(root)
+    ignored, prune = _ignore_rules(root)
+    own = _inside(root, outputs)
     found: list[RepositoryFile] = []
-    for path, entry in _walk(root, excludes, prune):
+    images: list[str] = []
+
+    def excludes(path: str) -> bool:
+        return path in own or ignored(path)
+
+    for path, entry in _walk(root, excludes, prune, own, images):
         if excludes(path):
+            continue
+        if path.endswith(".tar") and entry.is_file(follow_symlinks=False) and _is_image_archive(entry.path):
+            images.append(path)
             continue
         _require_storable(root, path)
         file = Path(entry.path)
@@ -55,11 +72,37 @@ def repository_files(root: Path, listener: Listener | None = None) -> Iterator[R
             found.append(RepositoryFile(path, file, None, bool(mode & 0o111)))
         else:
             tell(Note(f"{path} is neither a file nor a link and is left out."))
+    if images:
+        tell(Note(f"Images that were built do not come along: {', '.join(sorted(images))}."))
     yield from sorted(found)
 
 
-def _walk(root: Path, excludes: _Excludes, prune: bool) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below ``root`` but directories, in no order."""
+def _inside(root: Path, outputs: Iterable[Path]) -> frozenset[str]:
+    """The paths below ``root`` of those outputs that are inside it."""
+    top = Path(os.path.realpath(root))
+    # A link to an output, of the name that was asked for, is one as well.
+    places = [place for each in outputs for place in (each.resolve(), each.parent.resolve() / each.name)]
+    return frozenset(place.relative_to(top).as_posix() for place in places if top in place.parents)
+
+
+def _is_image_archive(file: str) -> bool:
+    """Whether a tar holds an OCI layout, as those of this program, of skopeo and of newer Dockers do."""
+    try:
+        with tarfile.open(file, "r:") as tar:
+            first = tar.next()
+            if first is None or first.name.removeprefix("./").partition("/")[0] not in {"blobs", _LAYOUT_FILE}:
+                return False
+            names = (first, *(member for _, member in zip(range(_MOST_MEMBERS), tar, strict=False)))
+            return any(member.name.removeprefix("./") == _LAYOUT_FILE for member in names)
+    except (OSError, tarfile.TarError, ValueError):
+        return False  # Whether it can be read at all shows when it is packed.
+
+
+def _walk(
+    root: Path, excludes: _Excludes, prune: bool, own: frozenset[str], images: list[str]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below ``root`` but directories, in no order. ``images`` receives the OCI layouts passed over; of
+    directories only those in ``own`` are certain to hold nothing that comes along, unless ``prune``."""
     pending = [(root, "")]
     while pending:
         folder, prefix = pending.pop()
@@ -71,7 +114,12 @@ def _walk(root: Path, excludes: _Excludes, prune: bool) -> Iterator[tuple[str, o
                 f"{folder} cannot be listed: {error.strerror or error}.",
                 hint="Make it readable, or name it in .dockerignore.",
             ) from error
-        if prefix and any(entry.name == "pyvenv.cfg" for entry in listed):
+        names = {entry.name for entry in listed}
+        if prefix and "pyvenv.cfg" in names:
+            continue
+        if prefix and {_LAYOUT_FILE, "index.json"} <= names:
+            if not excludes(prefix.removesuffix("/")):
+                images.append(prefix)
             continue
         for entry in listed:
             path = prefix + entry.name
@@ -79,7 +127,7 @@ def _walk(root: Path, excludes: _Excludes, prune: bool) -> Iterator[tuple[str, o
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield path, entry
-            elif not (prune and excludes(path)):
+            elif path not in own and not (prune and excludes(path)):
                 pending.append((Path(entry.path), path + "/"))
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from nb2image.errors import UnusableRepository
+from nb2image.image.archive import write_archive
+from nb2image.image.layout import write_layout
 from nb2image.notebook.repository import repository_files
-from nb2image.progress import Event, Note
+from nb2image.progress import Event, Note, Silent
+from tests.unit.image.making import small_image
 
 
 def make(root: Path, *names: str) -> None:
@@ -143,3 +147,47 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         pytest.skip("this file system holds UTF-8 names only")
     with pytest.raises(UnusableRepository, match=r"\\\\xff|not UTF-8"):
         paths(tmp_path)
+
+
+def notes(root: Path, *outputs: Path) -> tuple[list[str], list[str]]:
+    """The paths that come along, and what is said of those that do not."""
+    heard: list[Event] = []
+    found = [each.path for each in repository_files(root, heard.append, outputs=outputs)]
+    return found, [event.text for event in heard if isinstance(event, Note)]
+
+
+def test_images_that_builds_left_do_not_come_along_and_are_named_once(tmp_path: Path) -> None:
+    make(tmp_path, "x", "images/note.txt")
+    write_layout(small_image(), ["lab:1"], tmp_path / "images" / "layout", Silent())
+    write_archive(small_image(), ["lab:1"], tmp_path / "lab.tar", Silent())
+    assert notes(tmp_path) == (
+        ["images/note.txt", "x"],
+        ["Images that were built do not come along: images/layout/, lab.tar."],
+    )
+
+
+def test_an_image_that_an_ignore_file_names_is_not_mentioned(tmp_path: Path) -> None:
+    make(tmp_path, "x")
+    write_archive(small_image(), ["lab:1"], tmp_path / "lab.tar", Silent())
+    (tmp_path / ".dockerignore").write_text("*.tar\n.dockerignore\n")
+    assert notes(tmp_path) == (["x"], [])
+
+
+def test_what_this_build_writes_does_not_come_along_and_is_not_mentioned(tmp_path: Path) -> None:
+    make(tmp_path, "x", "report.tar", "layout/y")
+    write_archive(small_image(), ["lab:1"], tmp_path / "lab.tar", Silent())
+    (tmp_path / "elsewhere").symlink_to(tmp_path)
+    outputs = (tmp_path / "lab.tar", tmp_path / "elsewhere" / "report.tar", tmp_path / "layout")
+    assert notes(tmp_path, *outputs) == (["elsewhere", "x"], [])
+
+
+def test_archives_of_other_things_come_along(tmp_path: Path) -> None:
+    make(tmp_path, "data/blobs/x", "data/readme")
+    for name, folder in (("empty.tar", "data/blobs"), ("data.tar", "data")):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            tar.add(tmp_path / folder, arcname="." if folder == "data" else "blobs")
+    (tmp_path / "text.tar").write_text("no tar")
+    (tmp_path / "nothing.tar").write_bytes(b"")
+    found, said = notes(tmp_path)
+    assert {"data.tar", "empty.tar", "nothing.tar", "text.tar"} <= set(found)
+    assert said == []
