@@ -19,7 +19,7 @@ from nb2image.runtime import KERNEL, RUNNER, SUPPORT
 from nb2image.target.select import Chosen
 from nb2image.wheels.install import Scheme
 
-__all__ = ["Built", "Clock", "build"]
+__all__ = ["Built", "Clock", "build", "build_planned"]
 
 _ENGINES_MOUNT = 100
 """Layers of an image at most: Docker's classic store takes 125 and podman 4.3 mounts 127; some room remains for
@@ -59,10 +59,15 @@ class Built:
 
 def build(request: Request, store: Store, listener: Listener) -> Built:
     """Build the image that ``request`` describes. Raises any `Nb2ImageError`; writes nothing but the store."""
+    clock = Clock(listener)
+    return build_planned(make_plan(request, store, clock), store, clock)
+
+
+def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
+    """The same for a request that `make_plan` has decided, with ``clock`` as its listener."""
     from nb2image import assemble
 
-    clock = Clock(listener)
-    plan = make_plan(request, store, clock)
+    request = plan.request
     with stage(clock, "base", plan.match.candidate.name):
         base = plan.provider.deliver(plan.match.candidate, clock)
     _check_base(plan, base, clock)
@@ -80,6 +85,11 @@ def build(request: Request, store: Store, listener: Listener) -> Built:
     if request.with_bytecode:
         with stage(clock, "bytecode"):
             from nb2image.bytecode import bytecode_layers
+
+            if request.strict:
+                from nb2image.bases.interpreter import find_interpreter
+
+                find_interpreter(base, store, clock, strict=True)
 
             def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
                 return _fetched(plan, prefix, filenames, store, clock)

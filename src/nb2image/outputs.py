@@ -141,6 +141,11 @@ class EngineLoad:
             self._engine = choose(self.preferred)
         return self._engine
 
+    def close(self) -> None:
+        """Leave the engine, and end a podman that was started for this."""
+        if self._engine is not None:
+            self._engine.close()
+
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.engines.load import load
 

@@ -323,6 +323,16 @@ def test_a_wheel_of_another_package(world: World) -> None:
 # -- outputs ---------------------------------------------------------------------------------------
 
 
+def test_bytecode_of_another_python_is_an_error_with_strict(world: World) -> None:
+    # The world's base has a Python of a few made-up bytes, so that of this machine stands in for it.
+    program = Path(world.environ["PATH"], "python3.11")
+    program.write_text("#!/bin/sh\necho 3.11.9\n")
+    program.chmod(0o755)
+    source = world.locked(ALPHA)
+    said = refused(world, 33, "build", source, "--bytecode", "--strict", says=("its own does not start here",))
+    assert "--no-bytecode" in said
+
+
 def test_an_output_that_cannot_be_written(world: World) -> None:
     source = world.locked(ALPHA)
     (world.work / "file").write_text("")
@@ -330,6 +340,13 @@ def test_an_output_that_cannot_be_written(world: World) -> None:
     for output in ("nowhere/image.tar", "file/image.tar", "file", "folder.tar", "image.zip", "/proc/image.tar"):
         refused(world, 60, "build", source, "-o", output, says=(output.rpartition("/")[0] or output,))
     assert world.server.requests == []
+
+
+def test_a_default_archive_that_cannot_be_written_shows_before_a_package_is_downloaded(world: World) -> None:
+    source = world.locked(ALPHA)
+    (world.work / "analysis.tar").mkdir()
+    refused(world, 60, "build", source, says=("analysis.tar is a directory",))
+    assert not [path for path in world.server.paths() if path.startswith("/files/")]
 
 
 def test_an_output_folder_without_permission(world: World, tmp_path: Path) -> None:

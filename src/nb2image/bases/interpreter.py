@@ -46,10 +46,10 @@ def compiler_version(base: Base, store: Store, listener: Listener) -> str:
     return str(base.target.python) if _runs_here(base) else find_interpreter(base, store, listener).version
 
 
-def find_interpreter(base: Base, store: Store, listener: Listener) -> Interpreter:
+def find_interpreter(base: Base, store: Store, listener: Listener, *, strict: bool = False) -> Interpreter:
     """The base's own Python, else one of its minor version on ``PATH``, which may be another patch release.
 
-    Raises `BytecodeUnavailable` when neither can be started here.
+    Raises `BytecodeUnavailable` when neither can be started here, or with ``strict`` when only the second can.
     """
     reason = f"{base.target.platform} does not run on this machine"
     if _runs_here(base):
@@ -61,6 +61,12 @@ def find_interpreter(base: Base, store: Store, listener: Listener) -> Interprete
     if program is not None:
         version = _version(Interpreter((program,), (), ""))
         if version is not None and version.startswith(f"{base.target.minor}."):
+            if strict:
+                raise BytecodeUnavailable(
+                    f"Bytecode for {base.name} could be compiled only by {program} ({version}), since {reason}.",
+                    hint="Where the base's own Python compiles it, the digest may be another: "
+                    "build with --no-bytecode, or without --strict.",
+                )
             listener(
                 Warned(
                     f"Bytecode is compiled by {program} ({version}), since {reason}.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,24 +60,27 @@ def build(
     **selection: Any,
 ) -> None:
     """Build an image from a notebook that carries its lock: no daemon, no root."""
-    from nb2image.build import build as build_image
+    from nb2image.build import Clock, build_planned
     from nb2image.cli.listeners import listening
     from nb2image.outputs import EngineLoad, default_tag, output_for
+    from nb2image.plan import make_plan
 
     outputs: list[Output] = [output_for(path) for path in paths]
-    if load_:
-        outputs.append(EngineLoad())
-    for output in outputs:
-        output.check()
-    with listening(progress, quiet=quiet, verbose=verbose) as listener:
-        built = build_image(request(**selection, outputs=paths), Store.default(), listener)
-        notebook = built.plan.notebook
-        names = tags or (default_tag(notebook.name),)
-        if not outputs:
-            outputs.append(output_for(notebook.file.with_suffix(".tar")))
-            outputs[0].check()
+    with ExitStack() as stack:
+        if load_:
+            outputs.append(stack.enter_context(closing(EngineLoad())))
         for output in outputs:
-            output.write(built.image, names, built.clock)
+            output.check()
+        store = Store.default()
+        clock = Clock(stack.enter_context(listening(progress, quiet=quiet, verbose=verbose)))
+        plan = make_plan(request(**selection, outputs=paths), store, clock)
+        if not outputs:
+            outputs.append(output_for(plan.notebook.file.with_suffix(".tar")))
+            outputs[0].check()
+        built = build_planned(plan, store, clock)
+        names = tags or (default_tag(plan.notebook.name),)
+        for output in outputs:
+            output.write(built.image, names, clock)
     command = run_command(outputs, names[0], built.plan.request.mode)
     if as_json:
         from nb2image.cli.report import built_document

@@ -100,7 +100,8 @@ def source_options(function: _F) -> _F:
             click.option(
                 "--strict",
                 is_flag=True,
-                help="Treat a stale lock, a changed base, or a wheel that differs from its RECORD as an error.",
+                help="Treat a stale lock, a changed base, a wheel that differs from its RECORD, or bytecode that only "
+                "another Python than the base's own could compile as an error.",
             ),
         ],
     )

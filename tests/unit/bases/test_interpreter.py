@@ -47,6 +47,17 @@ def test_an_interpreter_of_this_machine_compiles_under_its_own_version(foreign: 
     assert interpreter.version in heard[0].text
 
 
+def test_an_interpreter_of_this_machine_is_refused_where_only_the_bases_own_will_do(
+    foreign: Base, tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / f"python{MINOR}").symlink_to(sys.executable)
+    heard: list[Event] = []
+    with pytest.raises(BytecodeUnavailable, match=f"only by .*/python{MINOR}") as caught:
+        find_interpreter(foreign, Store(tmp_path), heard.append, strict=True)
+    assert "--no-bytecode" in caught.value.hint
+    assert heard == []
+
+
 def test_an_interpreter_of_another_minor_version_is_not_taken(foreign: Base, tmp_path: Path) -> None:
     script = tmp_path / "bin" / f"python{MINOR}"
     script.write_text("#!/bin/sh\necho 3.1.4\n")
