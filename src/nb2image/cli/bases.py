@@ -53,8 +53,8 @@ def update(suites: tuple[str, ...], output: Path | None, platforms: tuple[str, .
     from importlib.resources import files
 
     from nb2image.bases.debian.lock import shipped_lock, shipped_names
-    from nb2image.bases.debian.provider import update_lock
     from nb2image.bases.debian.selection import SUITES
+    from nb2image.bases.debian.update import update_locks
     from nb2image.cache import Store
     from nb2image.cli.listeners import listening
     from nb2image.errors import Unwritable
@@ -72,17 +72,33 @@ def update(suites: tuple[str, ...], output: Path | None, platforms: tuple[str, .
             platform = Platform("linux", architecture)
             old = shipped_lock(suite, platform)
             with listening("auto", quiet=False, verbose=False) as listener:
-                lock = update_lock(suite, platform, store, listener)
+                lock, toolchain = update_locks(suite, platform, store, listener)
             path = folder / f"{suite}-{architecture}.json"
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                path.write_text(lock.text(), encoding="utf-8")
+                (folder / "toolchain").mkdir(parents=True, exist_ok=True)
+                _replace(path, lock.text())
+                _replace(folder / "toolchain" / path.name, toolchain.text())
             except OSError as error:
                 raise Unwritable(
                     f"{path} cannot be written: {error.strerror or error}.",
                     hint="Name a folder that you may write with --output.",
                 ) from error
             click.echo(f"{path}: {lock.target}; {_difference(old, lock)}")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that others may be reading, and leave the old one as it is should that fail."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as stream:
+        new = Path(stream.name)
+        try:
+            stream.write(text)
+            stream.flush()
+            new.chmod(0o644)
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def _difference(old: BaseLock | None, new: BaseLock) -> str:

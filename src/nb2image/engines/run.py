@@ -205,7 +205,7 @@ class _Container:
         try:
             with self.engine.asked(f"the end of {self.reference}"):
                 ending.set_result(int(self.engine.api.wait(self.id, timeout=None)["StatusCode"]))
-        except EngineRefused as error:
+        except BaseException as error:  # noqa: BLE001  (raised again by whoever waits, who would else wait for ever)
             ending.set_exception(error)
 
     @property

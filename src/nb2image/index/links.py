@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +23,10 @@ from nb2image.errors import IndexFailure
 from nb2image.index.client import IndexClient, file_path
 from nb2image.index.credentials import expand, redact
 from nb2image.index.pages import IndexFile
+from nb2image.lock.model import STRONG_HASHES
 from nb2image.progress import Listener, Note, Warned
 
-__all__ = ["LinkedFile", "Links", "project_and_version", "sha256_of"]
+__all__ = ["LinkedFile", "Links", "project_and_version"]
 
 
 class LinkedFile(NamedTuple):
@@ -45,13 +47,13 @@ def project_and_version(filename: str) -> tuple[NormalizedName, Version] | None:
         return None
 
 
-def sha256_of(path: Path, store: Store) -> str:
+def _digest_of(path: Path, algorithm: str, store: Store) -> str:
     """Hex digest of a file, remembered by path, size and time of change. Raises `OSError`."""
     status = path.stat()
-    key = digest_of_key(str(path.absolute()), status.st_size, status.st_mtime_ns)
+    key = digest_of_key(str(path.absolute()), status.st_size, status.st_mtime_ns, algorithm)
     if isinstance(known := store.get_record("linked", key), str):
         return known
-    value = hashlib.sha256()
+    value = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
             value.update(piece)
@@ -79,8 +81,9 @@ class Links:
             if self._found is None:
                 self._found = self._read()
         kept = []
+        algorithms = sorted({h.partition(":")[0] for h in hashes}.intersection(STRONG_HASHES))
         for linked in self._found.get((name, version), ()):
-            checked = self._hashed(linked)
+            checked = self._hashed(linked, algorithms)
             if locked := {a: v for a, v in checked.file.hashes.items() if f"{a}:{v}" in hashes}:
                 # What else a page states must not find its way into an image.
                 kept.append(checked._replace(file=checked.file._replace(hashes=locked)))
@@ -89,12 +92,12 @@ class Links:
                 self._listener(Note(f"{place} is not used: the lock states another hash for {name} {version}."))
         return kept
 
-    def _hashed(self, linked: LinkedFile) -> LinkedFile:
+    def _hashed(self, linked: LinkedFile, algorithms: Iterable[str]) -> LinkedFile:
         if linked.path is None:
             return linked
         try:
             size = linked.path.stat().st_size
-            hashes = {"sha256": sha256_of(linked.path, self._store)}
+            hashes = {algorithm: _digest_of(linked.path, algorithm, self._store) for algorithm in algorithms}
         except OSError as error:
             self._listener(Warned(f"{linked.path} cannot be read: {error.strerror}."))
             return linked._replace(file=linked.file._replace(hashes={}))
@@ -121,8 +124,9 @@ class Links:
                 return [LinkedFile(IndexFile(path.name, path.as_uri(), {}), path)]
             if path is None and self._client is None:
                 return []
-            client = self._client or IndexClient()
-            page = client.page(path.as_uri() if path is not None else url)
+            with ExitStack() as stack:
+                client = self._client or stack.enter_context(IndexClient())
+                page = client.page(path.as_uri() if path is not None else url)
         except (OSError, IndexFailure) as error:
             self._listener(Warned(f"--find-links {shown} cannot be read: {error}"))
             return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def test_update_writes_a_lock_into_the_folder_given(
         command = ["update", "bookworm", "--platform", "linux/amd64", "--output", str(folder)]
         result = CliRunner().invoke(bases, command, catch_exceptions=False)
         assert result.exit_code == 0
+        # Whoever reads the old lock meanwhile reads all of it.
+        (written,) = folder.iterdir()
+        kept = tmp_path / "kept"
+        os.link(written, kept)
+        kept.write_text("old")
+        again = CliRunner().invoke(bases, command, catch_exceptions=False)
+        assert (again.exit_code, kept.read_text()) == (0, "old")
         (tmp_path / "file").touch()
         with pytest.raises(Unwritable, match="cannot be written"):
             CliRunner().invoke(bases, [*command[:-1], str(tmp_path / "file" / "x")], catch_exceptions=False)

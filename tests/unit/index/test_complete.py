@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -275,6 +276,28 @@ def test_linked_files_come_before_any_index(tmp_path: Path, store: Store, heard:
     assert package.sdist is not None
     assert package.sdist.path == str(folder / SDIST)
     assert package.sdist.size == 5
+
+
+@pytest.mark.parametrize("algorithm", ["sha384", "sha512"])
+def test_linked_files_are_found_by_stronger_hashes_too(
+    tmp_path: Path, store: Store, heard: Recorder, make_client: Make, algorithm: str
+) -> None:
+    (tmp_path / WHEEL).write_bytes(BYTES[WHEEL])
+    package = hash_only_package("demo", "1.0", [f"{algorithm}:{hashlib.new(algorithm, BYTES[WHEEL]).hexdigest()}"])
+    settings = IndexSettings(indexes=(DEAD,), find_links=(str(tmp_path),))
+    found = only(complete(lock_of(package), settings, store, heard, client=make_client(retries=0)))
+    assert {w.filename: w.path for w in found.wheels or ()} == {WHEEL: str(tmp_path / WHEEL)}
+
+
+def test_offline_a_page_of_links_on_this_machine_leaves_nothing_open(
+    tmp_path: Path, store: Store, heard: Recorder
+) -> None:
+    (tmp_path / WHEEL).write_bytes(BYTES[WHEEL])
+    page = tmp_path / "links.html"
+    page.write_text(f'<a href="{WHEEL}#sha256={sha256(BYTES[WHEEL])}">x</a>')
+    settings = IndexSettings(find_links=(page.as_uri(),), offline=True)
+    package = only(complete(lock_of(locked(WHEEL)), settings, store, heard))
+    assert {w.filename for w in package.wheels or ()} == {WHEEL}
 
 
 def test_a_linked_file_of_another_hash_is_left_with_a_note(
