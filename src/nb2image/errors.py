@@ -6,7 +6,7 @@
     ├── NotebookError      10-19  the notebook or its lock cannot be used
     ├── IndexFailure       20-29  a package index or a download
     ├── TargetError        30-39  no base, no file for the base, unsatisfiable support packages
-    ├── WheelError         40-49  a wheel is damaged or hostile
+    ├── WheelError         40-49  a wheel is damaged or hostile, a source distribution cannot be built
     ├── BaseError          50-59  a base image cannot be had
     ├── OutputError        60-69  the image cannot be written, loaded or run
     └── WorkerDied            70  a process that wrote layers was killed
@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousNotebook",
+    "BadSdist",
     "BadSignature",
     "BadWheel",
     "BaseError",
@@ -38,6 +39,7 @@ __all__ = [
     "IndexUnreachable",
     "LockedTwice",
     "Nb2ImageError",
+    "NoCompiler",
     "NoLock",
     "NoMatchingBase",
     "NoMatchingFiles",
@@ -47,6 +49,7 @@ __all__ = [
     "NotebookError",
     "OutputError",
     "PackageGone",
+    "SdistFailed",
     "StaleLock",
     "SupportConflict",
     "TargetError",
@@ -265,6 +268,26 @@ class BadWheel(WheelError):
         self.rule = rule
 
 
+class BadSdist(WheelError):
+    """A source distribution is damaged or hostile, or not the package that the lock says it is."""
+
+    exit_code = 41
+
+    def __init__(self, filename: str, member: str | None, rule: str) -> None:
+        place = f"{filename}: {member!r}" if member is not None else filename
+        super().__init__(
+            f"{place}: {rule}.",
+            hint="The source distribution cannot be used although its hash is the locked one; "
+            "lock a version that has wheels, or another one.",
+        )
+
+
+class SdistFailed(WheelError):
+    """A source distribution could not be built; ``details`` are the last lines of the build."""
+
+    exit_code = 42
+
+
 # -- bases -------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +313,12 @@ class BadSignature(BaseError):
     """A distribution's release file is not signed by a key that is trusted."""
 
     exit_code = 52
+
+
+class NoCompiler(BaseError):
+    """A compiler was asked for, and the base is none that one is known for."""
+
+    exit_code = 53
 
 
 # -- outputs -------------------------------------------------------------------------------------------------
