@@ -35,6 +35,11 @@ class Content(Protocol):
         """The same bytes as one raw deflate stream (RFC 1951) in pieces, or None when there is none at hand."""
         ...
 
+    def both(self) -> tuple[bytes, bytes] | None:
+        """The uncompressed bytes and their deflate stream, each whole: for content that comes ready-deflated and is
+        small, so that it is read once. None otherwise."""
+        ...
+
 
 class Link(NamedTuple):
     """A symbolic link; ``target`` as it is to stand in the file system."""
@@ -83,6 +88,9 @@ class BytesContent:
     def deflated(self) -> Iterator[bytes] | None:
         return None
 
+    def both(self) -> None:
+        return None
+
 
 @dataclass(frozen=True)
 class FileContent:
@@ -107,6 +115,9 @@ class FileContent:
                 yield chunk
 
     def deflated(self) -> Iterator[bytes] | None:
+        return None
+
+    def both(self) -> None:
         return None
 
 

@@ -91,12 +91,23 @@ class _Gzip:
         self._sink = sink
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._packed: list[bytes] = []
+        self._packed_size = 0
         self.raw = hashlib.sha256()
         self.raw_size = 0
         self.packed = hashlib.sha256()
         self.packed_size = 0
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, *pieces: bytes) -> None:
+        self._packed += pieces
+        self._packed_size += sum(map(len, pieces))
+        if self._packed_size >= _PIECE:
+            self._drain()
+
+    def _drain(self) -> None:
+        data = b"".join(self._packed)
+        self._packed.clear()
+        self._packed_size = 0
         self._sink(data)
         self.packed.update(data)
         self.packed_size += len(data)
@@ -116,7 +127,11 @@ class _Gzip:
             self._pending = [bytes(joined[whole:])]
             self._pending_size -= whole
 
-    def flush(self) -> None:
+    def end(self) -> None:
+        self._flush()
+        self._drain()
+
+    def _flush(self) -> None:
         if self._pending_size:
             self._member(b"".join(self._pending))
             self._pending.clear()
@@ -128,11 +143,11 @@ class _Gzip:
         # A header alone hardly shrinks further at a higher level, and there is one for each file.
         level = _LEVEL_SMALL if len(piece) <= 2048 else _LEVEL
         packed = deflate.deflate_compress(piece, level)
-        self._put(b"".join((_MEMBER, packed, _trailer(zlib.crc32(piece), len(piece)))))
+        self._put(_MEMBER, packed, _trailer(zlib.crc32(piece), len(piece)))
 
     def ready(self, deflated: Iterable[bytes], raw: Iterable[bytes], crc32: int, size: int) -> None:
         """A deflate stream taken over unchanged, with the bytes that it stands for."""
-        self.flush()
+        self._flush()
         for chunk in raw:
             self.raw.update(chunk)
         self.raw_size += size
@@ -159,8 +174,9 @@ def write_layer(entries: Iterable[Entry], sink: Callable[[bytes], object]) -> Wr
         files += 1
         if isinstance(content, (Link, HardLink)) or content.size == 0:
             continue
-        deflated = content.deflated()
-        if deflated is not None:
+        if (both := content.both()) is not None:
+            gzip.ready(both[1:], both[:1], content.crc32, content.size)
+        elif (deflated := content.deflated()) is not None:
             gzip.ready(deflated, content.chunks(), content.crc32, content.size)
         else:
             written = 0
@@ -175,7 +191,7 @@ def write_layer(entries: Iterable[Entry], sink: Callable[[bytes], object]) -> Wr
         if fill := padding(content.size):
             gzip.plain(bytes(fill))
     gzip.plain(END)
-    gzip.flush()
+    gzip.end()
     return WrittenLayer(
         "sha256:" + gzip.packed.hexdigest(),
         gzip.packed_size,

@@ -124,11 +124,35 @@ class MemberContent:
             return self._stored()
         return None
 
+    def both(self) -> tuple[bytes, bytes] | None:
+        """What `chunks` and `deflated` give, proved and read once; None for members above 4 MiB, or stored ones."""
+        member = self._member
+        if member.method != DEFLATED or member.size > _WHOLE or member.compressed_size > _WHOLE:
+            return None
+        packed = self._archive.read_at(member.offset, member.compressed_size)
+        decompressor = IgzipDecompressor(DECOMP_DEFLATE)
+        try:
+            data = decompressor.decompress(packed, member.size + 1)
+        except _DamagedStream:
+            raise self._bad("the deflate stream is damaged") from None
+        if len(data) > member.size:
+            raise self._bad(f"the content has more than the stated {member.size} bytes")
+        if not decompressor.eof:
+            raise self._bad("the deflate stream is cut short")
+        if decompressor.unused_data:
+            raise self._bad("something follows the deflate stream inside the member")
+        self._prove(len(data), isal_zlib.crc32(data), self._hasher(data))
+        return data, packed
+
     def chunks(self) -> Iterator[bytes]:
         """The bytes, proved against size, CRC-32 and hash, and the stream against its stated length.
 
         Raises `BadWheel`: for members above 4 MiB only after the last piece, otherwise before the first.
         """
+        if (whole := self.both()) is not None:
+            if whole[0]:
+                yield whole[0]
+            return
         pieces = self._inflated() if self._member.method == DEFLATED else self._stored()
         if self.size <= _WHOLE:
             if data := b"".join(self._proved(pieces)):
@@ -142,8 +166,7 @@ class MemberContent:
         return next(pieces, b"")[:length]
 
     def _proved(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        algorithm, _, value = (self._expected or "").partition("=")
-        digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm else None
+        digest = self._hasher()
         size = crc32 = 0
         for piece in pieces:
             size += len(piece)
@@ -151,12 +174,24 @@ class MemberContent:
             if digest is not None:
                 digest.update(piece)
             yield piece
+        self._prove(size, crc32, digest)
+
+    def _hasher(self, data: bytes = b"") -> hashlib._Hash | None:
+        """For the hash that RECORD states; None when it states none."""
+        if self._expected is None:
+            return None
+        algorithm = self._expected.partition("=")[0]
+        return hashlib.sha256(data) if algorithm == "sha256" else hashlib.new(algorithm, data, usedforsecurity=False)
+
+    def _prove(self, size: int, crc32: int, digest: hashlib._Hash | None) -> None:
         if size != self.size:
             raise self._bad(f"the content has {size} bytes instead of {self.size}")
         if crc32 != self.crc32:
             raise self._bad("the content has another CRC-32 than the archive states")
-        if digest is not None and urlsafe_b64encode(digest.digest()).decode().rstrip("=") != value:
-            self._archive.mismatch(self._member.name, f"the content has another {algorithm} than RECORD states")
+        if digest is not None:
+            found = urlsafe_b64encode(digest.digest()).decode().rstrip("=")
+            if found != cast("str", self._expected).partition("=")[2]:
+                self._archive.mismatch(self._member.name, f"the content has another {digest.name} than RECORD states")
 
     def _inflated(self, limit: int = _WHOLE + 1) -> Iterator[bytes]:
         """The inflated data in pieces of at most ``limit`` bytes.

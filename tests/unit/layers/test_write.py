@@ -63,6 +63,16 @@ class Deflated:
     def deflated(self) -> Iterator[bytes]:
         yield self.stream
 
+    def both(self) -> tuple[bytes, bytes] | None:
+        return None
+
+
+class Small(Deflated):
+    """The same, small enough to come whole."""
+
+    def both(self) -> tuple[bytes, bytes]:
+        return self.data, self.stream
+
 
 def test_digests_and_sizes_are_those_of_the_bytes() -> None:
     layer, data = written(file("a", b"hello" * 1000), file("b/c", b""))
@@ -107,8 +117,9 @@ def test_links_keep_their_targets_and_hard_links_come_last() -> None:
     ]
 
 
-def test_a_deflate_stream_is_taken_over_unchanged() -> None:
-    content = Deflated.of(b"some text that a wheel holds " * 400)
+@pytest.mark.parametrize("kind", [Deflated, Small])
+def test_a_deflate_stream_is_taken_over_unchanged(kind: type[Deflated]) -> None:
+    content = kind.of(b"some text that a wheel holds " * 400)
     layer, data = written(Entry("f", 0o644, content))
     assert content.stream in data
     raw = gzip.decompress(data)
