@@ -148,7 +148,7 @@ def _revision(folder: Path) -> str | None:
 
 def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
     """The base with ``layers`` on top, and everything that the documents say about it."""
-    from nb2image.runtime.entries import execution
+    from nb2image.runtime.entries import MODE_LABEL, execution
 
     request = plan.request
     path = base.image.config.env.get("PATH")
@@ -164,7 +164,7 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
         standard["org.opencontainers.image.revision"] = revision
     own = {
         "io.nb2image.version": __version__,
-        "io.nb2image.mode": request.mode,
+        MODE_LABEL: request.mode,
         "io.nb2image.notebook": plan.notebook.document_name,
         "io.nb2image.lock.digest": plan.lock.digest,
         "io.nb2image.lock.source": plan.lock.source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nb2image.bases.model import Candidate, Provider
 from nb2image.cache import Store
@@ -21,9 +21,9 @@ from nb2image.target.select import Chosen, select
 if TYPE_CHECKING:
     from packaging.version import Version
 
-__all__ = ["Mode", "Plan", "Request", "make_plan"]
+    from nb2image.runtime.entries import Mode
 
-Mode = Literal["jupyter", "batch"]
+__all__ = ["Plan", "Request", "make_plan"]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nb2image.cache import Store
-from nb2image.engines.run import MODE_LABEL, Mode
 from nb2image.image.model import Config, Image
 from nb2image.layers.cached import CachedLayer, store_layer
 from nb2image.layers.entry import BytesContent, Entry, FileContent, Link
+from nb2image.runtime.entries import MODE_LABEL, Mode
 from nb2image.target.model import Platform
 from tests.engines.daemons import Unavailable
 

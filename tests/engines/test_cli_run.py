@@ -57,6 +57,25 @@ def test_a_jupyter_image_prints_its_url_and_ends_with_the_signal(
     assert run_engine(engine, "ps", "--all", "--quiet", check=True).stdout == ""
 
 
+def test_a_plain_name_is_an_image_before_it_is_a_folder(connected: Engine, store: Store, tmp_path: Path) -> None:
+    load(connected, image(store, "echo from the image", mode="batch"), ["tiny-named"], Silent())
+    (tmp_path / "tiny-named").mkdir()
+    done = subprocess.run(command("tiny-named"), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "from the image\n", "")
+    for source in ("./tiny-named", "tiny-named/", str(tmp_path / "tiny-named")):
+        done = subprocess.run(command(source), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 17, done.stderr
+        assert "holds no notebook" in done.stderr
+
+
+def test_a_plain_name_that_no_image_has_is_a_folder(connected: Engine, tmp_path: Path) -> None:
+    for name in ("tiny-folder", "My Folder"):
+        (tmp_path / name).mkdir()
+        done = subprocess.run(command(name), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 17, done.stderr
+        assert connected.title not in done.stderr
+
+
 def test_an_image_that_is_not_there_is_an_error_with_a_way_out(connected: Engine) -> None:
     done = subprocess.run(command("tiny-cli-nowhere:1"), capture_output=True, text=True, timeout=120)
     assert done.returncode == 62

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from nb2image.engines.load import load, present_layers
 from nb2image.errors import EngineRefused, Unwritable
 from nb2image.image.model import LAYER_GZIP, Descriptor
 from nb2image.layers.entry import BytesContent, Entry
+from nb2image.outputs import EngineLoad
 from nb2image.progress import Advanced, Event, Finished, Silent, Started
 from tests.engines import daemons
 from tests.engines.containers import run_container
@@ -44,6 +46,19 @@ def test_a_loaded_image_runs_under_each_of_its_tags(engine: Daemon, connected: E
         assert (result.returncode, result.stderr) == (0, "")
         assert result.stdout.startswith("hello ")
         assert result.stdout.endswith("\na b\n")
+
+
+def children() -> set[str]:
+    """The processes that this one has started and not waited for."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_a_podman_that_was_started_for_loading_ends_with_it(podman_daemon: Daemon, engine: Daemon) -> None:
+    before = children()
+    with closing(EngineLoad(engine.name)) as output:
+        output.check()
+        assert len(children() - before) == (engine.name == podman_daemon.name)
+    assert children() <= before
 
 
 def test_loading_reports_its_bytes(connected: Engine, store: Store) -> None:

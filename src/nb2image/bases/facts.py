@@ -20,15 +20,13 @@ from packaging.version import InvalidVersion, Version
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem, read_filesystem
-from nb2image.image.model import Image
+from nb2image.image.model import DEFAULT_PATH, Image
 from nb2image.target.model import Platform, Target
 
 __all__ = ["read_target"]
 
 _KIND = "target"
 _FORMAT = 1
-# What Docker sets where an image's config has no PATH.
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAM = re.compile(r"python3?(?:\.\d+)?[td]?")
 _MINOR = re.compile(r"python(3\.\d+)(t?)")
 _KEPT = re.compile(
@@ -90,7 +88,7 @@ def _read(image: Image) -> Target:
     files = read_filesystem(image, lambda path: _KEPT.fullmatch(path) is not None)
     passed_over: list[str] = []
     seen: set[str] = set()
-    for path in _candidates(files, image.config.env.get("PATH") or _DEFAULT_PATH):
+    for path in _candidates(files, image.config.env.get("PATH") or DEFAULT_PATH):
         found = files.file(path)
         if found is None or found in seen:
             continue

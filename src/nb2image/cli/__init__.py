@@ -17,7 +17,7 @@ from nb2image.errors import Nb2ImageError
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "say"]
 
 _COMMANDS = {
     "build": "Build an image from a locked notebook.",
@@ -60,19 +60,19 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def _say(line: str) -> None:
-    # Nobody may be left who reads it: the exit code is still the error's own.
+def say(line: str) -> None:
+    """Print a line on standard error, unless nobody is left who reads it."""
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 
 
 def fail(error: Nb2ImageError) -> NoReturn:
     """Say what went wrong and what to do, and leave with the error's own exit code."""
-    _say(f"{click.style('error:', fg='red', bold=True)} {error.message}")
+    say(f"{click.style('error:', fg='red', bold=True)} {error.message}")
     for line in error.details:
-        _say(f"  {line}")
+        say(f"  {line}")
     if error.hint:
-        _say(f"{click.style('hint:', fg='cyan')} {error.hint}")
+        say(f"{click.style('hint:', fg='cyan')} {error.hint}")
     sys.exit(error.exit_code)
 
 
@@ -106,7 +106,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        _say("interrupted")
+        say("interrupted")
         sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
     except Nb2ImageError as error:
         fail(error)

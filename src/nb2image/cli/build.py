@@ -16,7 +16,7 @@ from nb2image.cli.options import output_options, pairs_option, request, source_o
 
 if TYPE_CHECKING:
     from nb2image.outputs import Output
-    from nb2image.plan import Mode
+    from nb2image.runtime.entries import Mode
 
 __all__ = ["build"]
 

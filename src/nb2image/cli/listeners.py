@@ -6,12 +6,13 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from nb2image.cli import say
 from nb2image.cli.cache import shown
 from nb2image.progress import Advanced, Event, Finished, Listener, Note, Started, Warned
 
@@ -37,16 +38,10 @@ _PIECES = {"download", "layer", "index"}
 """Tasks that a stage has many of."""
 
 
-def _say(line: str) -> None:
-    # A listener must not raise, and nobody may be left who reads.
-    with suppress(OSError):
-        click.echo(line, err=True)
-
-
 def _warning(event: Warned) -> None:
-    _say(f"{click.style('warning:', fg='yellow', bold=True)} {event.text}")
+    say(f"{click.style('warning:', fg='yellow', bold=True)} {event.text}")
     if event.hint:
-        _say(f"{click.style('hint:', fg='cyan')} {event.hint}")
+        say(f"{click.style('hint:', fg='cyan')} {event.hint}")
 
 
 class Quiet:
@@ -74,7 +69,7 @@ class Plain:
             if isinstance(event, Warned):
                 _warning(event)
             elif isinstance(event, Note):
-                _say(event.text)
+                say(event.text)
             elif isinstance(event, Advanced) and event.task == "download":
                 self._bytes += event.amount
             elif isinstance(event, Finished):
@@ -91,7 +86,7 @@ class Plain:
             words.append(f"from {self._downloads} downloads of {shown(self._bytes)}")
         if words and (event.seconds or self._verbose):
             state = "cached" if event.cached else f"{event.seconds:.2f} s"
-            _say(f"{' '.join(word for word in words if word)} ({state})")
+            say(f"{' '.join(word for word in words if word)} ({state})")
 
 
 class JsonLines:
@@ -103,7 +98,7 @@ class JsonLines:
     def __call__(self, event: Event, /) -> None:
         line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)})
         with self._lock:
-            _say(line)
+            say(line)
 
 
 class _Row:

@@ -6,14 +6,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nb2image.plan import Mode, Request
+from nb2image.plan import Request
 from nb2image.target.model import Platform
 
-__all__ = ["output_options", "request", "source_options"]
+if TYPE_CHECKING:
+    from nb2image.runtime.entries import Mode
+
+__all__ = ["output_options", "request", "selection_options", "source_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -51,10 +54,15 @@ def _pairs(context: click.Context, parameter: click.Parameter, value: tuple[str,
 
 def source_options(function: _F) -> _F:
     """The notebook, what to make of it, and where its packages come from."""
+    source = click.argument("source", metavar="NOTEBOOK|DIRECTORY", type=click.Path(path_type=Path))
+    return source(selection_options(function))
+
+
+def selection_options(function: _F) -> _F:
+    """What to make of a notebook, and where its packages come from."""
     return _applied(
         function,
         [
-            click.argument("source", metavar="NOTEBOOK|DIRECTORY", type=click.Path(path_type=Path)),
             click.option("--notebook", metavar="PATH", help="The notebook of a DIRECTORY, if it holds several."),
             click.option(
                 "--mode",

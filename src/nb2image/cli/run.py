@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nb2image.cli.options import request, source_options
+from nb2image.cli.options import request, selection_options
 
 if TYPE_CHECKING:
     from nb2image.engines.client import Engine
@@ -26,7 +26,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 # What follows SOURCE belongs to the container: `-p alpha 3` is papermill's.
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@source_options
+@click.argument("source", metavar="IMAGE|NOTEBOOK|DIRECTORY")
+@selection_options
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
 @click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Use this engine.")
 @click.option(
@@ -40,7 +41,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors, and what the container prints, only.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def run(
-    source: Path,
+    source: str,
     arguments: tuple[str, ...],
     preferred: str | None,
     output: Path,
@@ -49,6 +50,8 @@ def run(
     **selection: Any,
 ) -> int:
     """Run an image, or build, load and run a notebook, with Docker or podman.
+
+    A plain name is an image that the engine has, and otherwise a folder of that name; ./NAME is always the folder.
 
     A Jupyter image is served on this machine until Ctrl-C; a batch image runs once with ARGS, which are papermill's
     (-p NAME VALUE), and its exit code is passed on.
@@ -59,17 +62,18 @@ def run(
 
     # A stopped service or a cancelled job ends the container as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
-    if source.suffix in {".ipynb", ".py"} and not os.path.exists(source):  # noqa: PTH110
+    there = os.path.exists(source)  # noqa: PTH110 - false, not an error, below a folder that may not be entered
+    if source.endswith((".ipynb", ".py")) and not there:
         from nb2image.errors import NotANotebook
 
         raise NotANotebook(
             f"There is no notebook {source}.", hint="Check the path; an image's name has no such suffix."
         )
     with choose(preferred) as engine:
-        reference = str(source)
-        if os.path.exists(source):  # noqa: PTH110 - false, not an error, below a folder that may not be entered
+        reference = source
+        if there and (_is_path(source) or engine.image_id(source) is None):
             with listening("auto", quiet=quiet, verbose=verbose) as listener:
-                reference = _load_notebook(engine, source, listener, selection)
+                reference = _load_notebook(engine, Path(source), listener, selection)
         if image_mode(engine, reference) == "batch":
             return run_batch(engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer)
         try:
@@ -95,4 +99,13 @@ def _load_notebook(engine: Engine, source: Path, listener: Listener, selection: 
     return tag
 
 
-next(item for item in run.params if item.name == "source").metavar = "IMAGE|NOTEBOOK|DIRECTORY"
+def _is_path(source: str) -> bool:
+    """Whether what was given can be no image's name: ``./report``, ``report/``, ``My Report``, ``report.ipynb``."""
+    from nb2image.errors import OutputError
+    from nb2image.image.names import parse_name
+
+    try:
+        parse_name(source)
+    except OutputError:
+        return True
+    return source.endswith((".ipynb", ".py"))

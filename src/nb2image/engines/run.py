@@ -13,21 +13,17 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from nb2image.engines.client import Engine
 from nb2image.errors import EngineRefused, Unwritable
 from nb2image.runtime import OUTPUT
+from nb2image.runtime.entries import MODE_LABEL, Mode
 
 if TYPE_CHECKING:
     from docker.types.daemon import CancellableStream
 
-__all__ = ["MODE_LABEL", "Mode", "Server", "image_mode", "run_batch", "serve"]
-
-MODE_LABEL = "io.nb2image.mode"
-"""Label of every image that nb2image builds: ``jupyter`` or ``batch``."""
-
-Mode = Literal["jupyter", "batch"]
+__all__ = ["Server", "image_mode", "run_batch", "serve"]
 
 _Frame: TypeAlias = tuple[bytes | None, bytes | None]
 """A piece of the output, and a piece of the error output."""

@@ -18,6 +18,7 @@ from nb2image.target.model import Platform
 
 __all__ = [
     "CONFIG_TYPE",
+    "DEFAULT_PATH",
     "INDEX_TYPE",
     "LAYER_GZIP",
     "MANIFEST_TYPE",
@@ -32,6 +33,8 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What engines set where an image's config has no ``PATH``."""
 
 
 def canonical_json(document: Any) -> bytes:

@@ -9,17 +9,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from nb2image.image.model import DEFAULT_PATH
 from nb2image.layers.entry import BytesContent, Entry, FileContent, HardLink, Link, parents
 from nb2image.runtime import HOME, KERNEL, OUTPUT, OWN, RUNNER, SOURCE, SUPPORT, USER, WORK
 from nb2image.target.model import Target
 
-__all__ = ["Mode", "environment_entries", "execution", "kernel_entries", "runtime_entries", "work_entries"]
+__all__ = [
+    "MODE_LABEL",
+    "Mode",
+    "environment_entries",
+    "execution",
+    "kernel_entries",
+    "runtime_entries",
+    "work_entries",
+]
 
 Mode: TypeAlias = Literal["jupyter", "batch"]
+MODE_LABEL = "io.nb2image.mode"
+"""Label of every image that nb2image builds; its value is a `Mode`."""
 
 _LIBRARY = f"{OWN}/lib"
 _PORT = 8888
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SCRIPTS = ("__init__.py", "kernel.py", "prepare.py")
 # jupyter_client's own rule for names of kernels (kernelspec.py, _kernel_name_pat).
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -170,7 +180,7 @@ def _work_entries(sources: Iterable[tuple[str, bytes | Path | Link, bool]]) -> I
         yield _shared_folder(folder)
 
 
-def execution(mode: Mode, notebook_name: str, path: str = _PATH) -> dict[str, Any]:
+def execution(mode: Mode, notebook_name: str, path: str = DEFAULT_PATH) -> dict[str, Any]:
     """Members of the image configuration's ``config`` (``config.md``); None removes what a base set.
 
     ``Env`` is a mapping here. ``path`` is the base's own ``PATH``. There are no ``Volumes``: each would hide a folder
