@@ -7,12 +7,14 @@ Layout below the root (``NB2IMAGE_CACHE_DIR``, else where the platform keeps use
     v1/layers/sha256/ab/<hex>      finished layer blobs
     v1/records/<kind>/ab/<key>     small JSON documents: facts that were expensive to find, by the hash of what
                                    they follow from
-    v1/roots/<hex>                 Pythons of bases, unpacked to compile bytecode
+    v1/roots/<hex>                 files of images, unpacked: Pythons that compile bytecode, roots of sandboxes
     v1/tmp/                        files being written; renamed into place when complete
 
 A file appears under its final name only by a rename, so a reader sees all of it or nothing, and two writers of
-one digest write the same bytes. A record carries a checksum of itself; a damaged one counts as absent. Whoever
-*reads* a blob checks its digest (:meth:`Store.open_checked`, or while copying); a link is checked by size.
+one digest write the same bytes. What a killed process left in ``tmp`` goes when the next one writes. A record carries
+a checksum of itself; a damaged one counts as absent. Whoever *reads* a blob checks its digest
+(:meth:`Store.open_checked`, or while copying); finding one checks that it is a file, may be read, and has its size.
+A blob's modification time is when it was written; its access time when it was used.
 """
 
 from __future__ import annotations
@@ -23,21 +25,30 @@ import json
 import os
 import shutil
 import stat
-import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 from nb2image.errors import Unwritable
+from nb2image.temporary import sweep, temporary_file, temporary_folder
 
-__all__ = ["Room", "Store", "Usage", "Writing", "digest_of_key"]
+__all__ = ["STARTED", "Room", "Store", "Usage", "Writing", "digest_of_key"]
+
+STARTED = time.time()
+"""When this process began, near enough. A blob written since then was hashed by its writer a moment ago."""
 
 Room = Literal["wheels", "bases", "layers"]
 ROOMS: tuple[Room, ...] = get_args(Room)
 _FORMAT = "v1"
 _CHUNK = 1 << 20
+
+_swept: set[Path] = set()
+_sweeping = threading.Lock()
+_verified: set[Path] = set()
+"""Unpacked folders that this process has found to be sound."""
 
 
 def digest_of_key(*parts: object) -> str:
@@ -71,6 +82,13 @@ class Writing:
         self.sha256.update(data)
         self.size += len(data)
 
+    def restart(self) -> None:
+        """Forget what was written so far."""
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
     @property
     def digest(self) -> str:
         """``sha256:<hex>`` of what was written so far."""
@@ -87,10 +105,44 @@ class Writing:
             os.fsync(self.stream.fileno())
         self.stream.close()
         final = self._store.path(self._room, digest)
-        final.parent.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o444)
-        self.path.replace(final)
+        _place(self.path, final)
         return final
+
+
+def _place(path: Path, final: Path) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.replace(final)
+    except IsADirectoryError:
+        # Not ours: a blob or a record is never a folder.
+        shutil.rmtree(final)
+        path.replace(final)
+
+
+def _remove(path: Path) -> None:
+    """What stands where a file should."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _listing(root: Path) -> str:
+    """Hex sha256 of names, kinds, permissions and contents of everything below a folder."""
+    rows: list[list[object]] = []
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            path = Path(folder, name)
+            status = path.lstat()
+            row: list[object] = [str(path.relative_to(root)), status.st_mode]
+            if stat.S_ISLNK(status.st_mode):
+                row.append(str(path.readlink()))
+            elif stat.S_ISREG(status.st_mode):
+                row.append(hashlib.sha256(path.read_bytes()).hexdigest())
+            rows.append(row)
+    return digest_of_key(rows)
 
 
 def _sizes(folder: Path) -> Iterator[int]:
@@ -126,7 +178,8 @@ class Store:
         return self._top / room / algorithm / value[:2] / value
 
     def find(self, room: Room, digest: str, size: int | None = None) -> Path | None:
-        """The blob's path when it is there (and has ``size`` bytes, if given); marks it as used.
+        """The blob's path when it is there; marks it as used. One of another size than ``size`` is read through: it
+        is damaged, and dropped, or what was said of its size is wrong.
 
         Raises `Unwritable` when the store may not be looked into.
         """
@@ -137,34 +190,60 @@ class Store:
             return None
         except OSError as error:
             raise self._unwritable(error, "read") from error
-        if size is not None and found.st_size != size:
-            self.drop(room, digest)
+        if not stat.S_ISREG(found.st_mode) or not os.access(path, os.R_OK):
+            self._drop_unusable(path)
             return None
-        if time.time() - found.st_mtime > 3600:
+        if size is not None and found.st_size != size:
+            stream = self._open_sound(path, digest)
+            if stream is None:
+                return None
+            stream.close()
+        now = time.time()
+        if now - max(found.st_atime, found.st_mtime) > 3600:
             with contextlib.suppress(OSError):
-                os.utime(path)
+                os.utime(path, ns=(int(now * 1e9), found.st_mtime_ns))
         return path
 
     def open_checked(self, room: Room, digest: str) -> BinaryIO | None:
         """Open a blob after reading it through against its digest; a damaged one is dropped (None)."""
         path = self.find(room, digest)
-        if path is None:
-            return None
-        stream = path.open("rb")
+        return self._open_sound(path, digest) if path is not None else None
+
+    def _open_sound(self, path: Path, digest: str) -> BinaryIO | None:
         value = hashlib.sha256()
-        while chunk := stream.read(_CHUNK):
-            value.update(chunk)
-        if "sha256:" + value.hexdigest() != digest:
+        try:
+            stream = path.open("rb")
+            try:
+                while chunk := stream.read(_CHUNK):
+                    value.update(chunk)
+                if "sha256:" + value.hexdigest() == digest:
+                    stream.seek(0)
+                    return stream
+            except BaseException:
+                stream.close()
+                raise
             stream.close()
-            self.drop(room, digest)
+        except FileNotFoundError:
             return None
-        stream.seek(0)
-        return stream
+        except OSError:
+            # A sector that cannot be read is damage like any other.
+            pass
+        self._drop_unusable(path)
+        return None
 
     def drop(self, room: Room, digest: str) -> None:
         """Forget a blob."""
         with contextlib.suppress(OSError):
-            self.path(room, digest).unlink()
+            _remove(self.path(room, digest))
+
+    def _drop_unusable(self, path: Path) -> None:
+        try:
+            _remove(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            error.filename = str(path)
+            raise self._unwritable(error, "mended") from error
 
     @contextlib.contextmanager
     def writing(self, room: Room) -> Iterator[Writing]:
@@ -172,40 +251,67 @@ class Store:
 
         Raises `Unwritable` when the store cannot be written.
         """
-        path, stream = self._temporary()
-        writing = Writing(self, room, path, stream)
         try:
-            yield writing
+            with temporary_file(self._tmp()) as (path, stream):
+                yield Writing(self, room, path, stream)
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            # Closing writes what is buffered, which fails again on a full disk; the file is dropped anyway.
-            with contextlib.suppress(OSError):
-                stream.close()
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
 
     def scratch(self) -> Path:
         """A new empty folder on the store's file system; whoever asks removes it."""
         try:
-            folder = self._top / "tmp"
-            folder.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(dir=folder))
+            return temporary_folder(self._tmp())
         except OSError as error:
             raise self._unwritable(error) from error
 
     def root_of(self, digest: str) -> Path:
-        """Where what is needed of an image's files to start its Python stands or would stand, unpacked."""
+        """Where the unpacked files stand or would stand that ``digest`` (any hex, after any ``:``) is the name of."""
         return self._top / "roots" / digest.partition(":")[2]
 
-    def _temporary(self) -> tuple[Path, BinaryIO]:
+    def unpacked(self, digest: str, fill: Callable[[Path], None]) -> Path:
+        """The folder `root_of` a digest, marked as used; where it is not there, ``fill`` makes it from an empty one.
+
+        It appears whole or not at all, and one whose files are not those that ``fill`` made is made anew: what stands
+        in it is started. Raises what ``fill`` raises, and `Unwritable` for an `OSError`.
+        """
+        root = self.root_of(digest)
+        key = digest_of_key("root", root.name)
         try:
-            folder = self._top / "tmp"
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=folder)
-            return Path(name), os.fdopen(handle, "w+b")
+            if root.is_dir():
+                if root in _verified or self.get_record("root", key) == _listing(root):
+                    _verified.add(root)
+                    if time.time() - root.stat().st_mtime > 3600:
+                        os.utime(root)
+                    return root
+                self._remove_root(root)
+            scratch = self.scratch()
+            try:
+                fill(scratch)
+                os.utime(scratch)
+                listing = _listing(scratch)
+                root.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    scratch.rename(root)
+                except OSError:
+                    if not root.is_dir():  # another build was quicker
+                        raise
+                self.put_record("root", key, listing)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         except OSError as error:
             raise self._unwritable(error) from error
+        _verified.add(root)
+        return root
+
+    def _tmp(self) -> Path:
+        folder = self._top / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        with _sweeping:
+            first = folder not in _swept
+            _swept.add(folder)
+        if first:
+            sweep(folder)
+        return folder
 
     def _unwritable(self, error: OSError, what: str = "written") -> Unwritable:
         return Unwritable(
@@ -226,11 +332,13 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise self._unwritable(error, "read") from error
+            if not os.access(path.parent, os.R_OK | os.X_OK):
+                raise self._unwritable(error, "read") from error
+            text = b""
         checksum, _, body = text.partition(b"\n")
         if hashlib.sha256(body).hexdigest().encode() != checksum:
             with contextlib.suppress(OSError):
-                path.unlink()
+                _remove(path)
             return None
         return json.loads(body)
 
@@ -244,18 +352,13 @@ class Store:
     def put_record(self, kind: str, key: str, value: Any) -> None:
         """Store a JSON value under (kind, key), replacing what was there."""
         body = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-        path, stream = self._temporary()
         try:
-            with stream:
+            with temporary_file(self._tmp()) as (path, stream):
                 stream.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-            final = self._record_path(kind, key)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(final)
+                stream.flush()
+                _place(path, self._record_path(kind, key))
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
 
     # -- upkeep -----------------------------------------------------------------------------------
 
@@ -280,7 +383,7 @@ class Store:
                 with contextlib.suppress(FileNotFoundError):
                     if file.is_file():
                         status = file.stat()
-                        found.append((status.st_mtime, status.st_size, file))
+                        found.append((max(status.st_atime, status.st_mtime), status.st_size, file))
         if "bases" in parts:
             for root in (self._top / "roots").glob("*"):
                 with contextlib.suppress(FileNotFoundError):
@@ -313,12 +416,10 @@ class Store:
 
     def _sweep_temporary(self) -> None:
         folder = self._top / "tmp"
+        sweep(folder)
         if not folder.is_dir():
             return
         for path in folder.iterdir():
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > 86400:
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink()
+                    _remove(path)

@@ -39,11 +39,20 @@ def test_without_commit_nothing_remains(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_blob_of_another_size_is_dropped(tmp_path: Path) -> None:
+def test_a_blob_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    put(store)
-    assert store.find("wheels", _DIGEST, size=len(_DATA) + 1) is None
-    assert store.find("wheels", _DIGEST) is None
+    path = put(store)
+    path.chmod(0o644)
+    path.write_bytes(_DATA[:-1])
+    assert store.find("wheels", _DIGEST, size=len(_DATA)) is None
+    assert not path.exists()
+
+
+def test_a_sound_blob_outlives_a_wrong_statement_of_its_size(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = put(store)
+    assert store.find("wheels", _DIGEST, size=len(_DATA) + 1) == path
+    assert path.read_bytes() == _DATA
 
 
 def test_a_damaged_blob_is_dropped_when_it_is_read(tmp_path: Path) -> None:
