@@ -11,20 +11,19 @@ The tar is deterministic: sorted names, one fixed time, root:root, no padding be
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import tarfile
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from nb2image.errors import Unwritable
-from nb2image.image.copying import pour
+from nb2image.image.copying import pour, write_all
 from nb2image.image.layout import LAYOUT_FILE, index_document, index_rows
 from nb2image.image.model import Image, Layer, canonical_json
 from nb2image.image.names import parse_name
 from nb2image.image.streams import checked
 from nb2image.progress import Advanced, Listener, stage
+from nb2image.temporary import sweep, temporary_file
 
 __all__ = ["archive_stream", "write_archive"]
 
@@ -62,22 +61,19 @@ def _regular(destination: Path) -> Path:
 
 
 def _write(members: Sequence[tuple[str, _Part]], final: Path, advance: Callable[[int], None]) -> None:
-    partial = final.with_name(f".{final.name}.{secrets.token_hex(6)}.partial")
-    try:
-        with partial.open("xb", buffering=0) as out:
-            for name, part in members:
-                out.write(_header(name, part))
-                if isinstance(part, bytes):
-                    out.write(part)
-                else:
-                    pour(part, out, advance)
-                out.write(_padding(part))
-            out.write(_END)
+    names = (f".{final.name}.", ".partial")
+    sweep(final.parent, *names)
+    with temporary_file(final.parent, *names, mode=0o666, buffering=0) as (partial, out):
+        for name, part in members:
+            write_all(out, _header(name, part))
+            if isinstance(part, bytes):
+                write_all(out, part)
+            else:
+                pour(part, out, advance)
+            write_all(out, _padding(part))
+        write_all(out, _END)
+        out.close()
         partial.replace(final)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def archive_stream(image: Image, tags: Sequence[str], skip: Container[str] = ()) -> Iterator[bytes]:

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+from nb2image.cache import STARTED
 from nb2image.errors import OutputError
 from nb2image.image.model import Layer
 
-__all__ = ["cloned_or_linked", "pour"]
+__all__ = ["cloned_or_linked", "pour", "write_all"]
 
 _CHUNK = 1 << 20
 # linux/fs.h: _IOW(0x94, 9, int); fcntl has no name for it.
@@ -51,7 +52,7 @@ def _pour_stream(stream: BinaryIO, out: BinaryIO, advance: Callable[[int], None]
     size = 0
     while chunk := stream.read(_CHUNK):
         value.update(chunk)
-        _write_all(out, chunk)
+        write_all(out, chunk)
         size += len(chunk)
         advance(len(chunk))
     return "sha256:" + value.hexdigest(), size
@@ -68,7 +69,8 @@ def _pour_file(layer: Layer, path: Path, out: BinaryIO, advance: Callable[[int],
         return digest.result() == layer.descriptor.digest
 
 
-def _write_all(out: BinaryIO, data: bytes) -> None:
+def write_all(out: BinaryIO, data: bytes) -> None:
+    """Write to an unbuffered file, whose ``write`` may take a part only. Raises `OSError`."""
     rest = memoryview(data)
     while rest:
         rest = rest[out.write(rest) :]
@@ -92,15 +94,18 @@ def _copy_some(source: BinaryIO, out: BinaryIO) -> int:
             if error.errno not in _KERNEL_CANNOT:
                 raise
     chunk = source.read(_CHUNK)
-    _write_all(out, chunk)
+    write_all(out, chunk)
     return len(chunk)
 
 
-def cloned_or_linked(source: Path, size: int, destination: Path) -> bool:
-    """Give a file of ``size`` bytes another name without copying it: a clone that shares its blocks where the
-    file system can do that, else a hard link. False when neither is possible here."""
+def cloned_or_linked(source: Path, digest: str, size: int, destination: Path) -> bool:
+    """Give a file another name without copying it: a clone that shares its blocks where the file system can do that,
+    else a hard link. False when neither is possible here, or the file has other bytes than ``digest`` and ``size``
+    say."""
     try:
-        if source.stat().st_size != size:
+        status = source.stat()
+        # Whoever wrote the file since this process began has hashed it then; an old one may have been damaged since.
+        if status.st_size != size or (status.st_mtime < STARTED and _digest(source) != digest):
             return False
     except OSError:
         return False

@@ -228,7 +228,7 @@ class _Writing:
             return
         partial = self._partial / digest.partition(":")[2]
         source = layer.file()
-        if source is not None and cloned_or_linked(source, size, partial):
+        if source is not None and cloned_or_linked(source, digest, size, partial):
             advance(size)
         else:
             with partial.open("xb", buffering=0) as out:
