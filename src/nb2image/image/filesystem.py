@@ -131,12 +131,7 @@ def read_filesystem(image: Image, keep: Callable[[str], bool] = lambda _: False)
             for path, info, tar in members(layer):
                 if take(path, info) is None and info.isreg() and keep(path):
                     kept[number, path] = content(tar, info, layer)
-    nodes = overlay.nodes
-    for path in list(nodes):
-        for parent in parents(path):
-            if parent not in nodes:
-                nodes[parent] = Node(nodes[path].layer, _directory(parent))
-    return FileSystem(image.layers, nodes, kept)
+    return overlay.merged(image.layers, kept)
 
 
 class Overlay:
@@ -174,6 +169,15 @@ class Overlay:
         self.nodes.update(below)
         self._hidden = {**hidden, **self._hidden}
         self._opaque = {**opaque, **self._opaque}
+
+    def merged(self, layers: tuple[Layer, ...], kept: dict[tuple[int, str], bytes]) -> FileSystem:
+        """What all layers together come to; ``kept`` is content by layer and path."""
+        nodes = dict(self.nodes)
+        for path, node in self.nodes.items():
+            for parent in parents(path):
+                if parent not in nodes:
+                    nodes[parent] = Node(node.layer, _directory(parent))
+        return FileSystem(layers, nodes, kept)
 
     def _hider(self, path: str) -> int | None:
         if path in self.nodes:

@@ -150,7 +150,8 @@ def layer_members(layer: Layer, sized: Callable[[int], None] = lambda _: None) -
     """The layer's tar for iterating over it once, front to back; on leaving, what was not read is read, so that
     the digests of the whole layer are checked.
 
-    ``sized`` hears in the end how many bytes the uncompressed tar has. Raises `NotAnImage` when the layer is no tar, or another one than its digests say.
+    ``sized`` hears in the end how many bytes the uncompressed tar has. Raises `NotAnImage` when the layer is no tar,
+    or another one than its digests say.
     """
     with layer_tar(layer) as stream:
         try:

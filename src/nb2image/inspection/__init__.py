@@ -1,0 +1,1 @@
+"""What is in an image: any image, not only those that nb2image built."""

@@ -1,0 +1,137 @@
+"""All layers of an image read once, several at a time, and laid over one another."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nb2image.environment import workers
+from nb2image.errors import NotAnImage
+from nb2image.image.filesystem import FileSystem, Overlay, content, members
+from nb2image.image.model import Image, Layer
+from nb2image.image.streams import damaged
+from nb2image.inspection.model import Hidden
+from nb2image.parallel import in_parallel
+from nb2image.progress import Advanced, Listener, stage
+
+__all__ = ["DPKG", "LOCK", "Scan", "is_whiteout", "scan"]
+
+DPKG = "var/lib/dpkg"
+LOCK = "opt/nb2image/pylock.toml"
+_KEPT = re.compile(
+    r"(?:.*/)?[^/]+\.dist-info/RECORD"
+    rf"|{DPKG}/(?:status|info/[^/]+\.list|status\.d/[^/]+)"
+    rf"|{re.escape(LOCK)}"
+    r"|(?:usr/lib|etc)/os-release"
+)
+# Far above what real ones have: what a hostile image could make this process hold is bounded.
+_LARGEST_KEPT = 32 << 20
+_MOST_KEPT = 256 << 20
+_MOST_MEMBERS = 4_000_000
+
+
+@dataclass(frozen=True)
+class _Read:
+    members: Mapping[str, tarfile.TarInfo]
+    kept: Mapping[str, bytes]
+    raw: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``files`` is what a container sees; ``kept`` the content of the files that say who owns what, by path;
+    ``raw`` the bytes of each layer's tar, ``counted`` its files and their bytes."""
+
+    files: FileSystem
+    kept: Mapping[str, bytes]
+    hidden: tuple[Hidden, ...]
+    raw: tuple[int, ...]
+    counted: tuple[tuple[int, int], ...]
+
+
+class _Budget:
+    """What all layers together may make this process hold."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = _MOST_KEPT
+        self._members = _MOST_MEMBERS
+        self.stopped = False
+
+    def spend(self, layer: Layer, *, kept: int = 0, members: int = 0) -> None:
+        with self._lock:
+            self._bytes -= kept
+            self._members -= members
+        if self._bytes < 0 or self._members < 0:
+            what = f"{_MOST_MEMBERS:,} files" if self._members < 0 else f"{_MOST_KEPT >> 20} MiB of lists of files"
+            raise damaged(f"layer {layer.descriptor.digest}", f"the image has more than {what}")
+        if self.stopped:
+            raise NotAnImage("Reading was stopped.")
+
+
+def is_whiteout(path: str) -> bool:
+    """Whether an entry of a layer deletes what layers below have (``layer.md``, "Whiteouts")."""
+    return path.rpartition("/")[2].startswith(".wh.")
+
+
+def scan(image: Image, where: str, listener: Listener) -> Scan:
+    """Read every layer, checking its digests. Raises `NotAnImage` for one that is damaged."""
+    budget = _Budget()
+    # A layer that stands in the image twice is read once.
+    distinct = {layer.diff_id: layer for layer in image.layers}
+    # The largest first, so that no processor waits for it alone in the end.
+    work = sorted(distinct.values(), key=lambda layer: -layer.descriptor.size)
+    read: dict[str, _Read] = {}
+
+    def stop() -> None:
+        budget.stopped = True
+
+    total = sum(layer.descriptor.size for layer in work)
+    with stage(listener, "read", where, total=total, unit="bytes"):
+        loop = in_parallel(lambda layer: _read(layer, budget), work, workers=workers(), stop=stop)
+        for layer, found in loop:
+            read[layer.diff_id] = found
+            listener(Advanced("read", where, layer.descriptor.size))
+    return _overlaid(image, [read[layer.diff_id] for layer in image.layers])
+
+
+def _read(layer: Layer, budget: _Budget) -> _Read:
+    found: dict[str, tarfile.TarInfo] = {}
+    kept: dict[str, bytes] = {}
+    sizes: list[int] = []
+    for path, info, tar in members(layer, sizes.append):
+        budget.spend(layer, members=1)
+        found[path] = info
+        kept.pop(path, None)
+        if info.isreg() and info.size <= _LARGEST_KEPT and _KEPT.fullmatch(path):
+            budget.spend(layer, kept=info.size)
+            kept[path] = content(tar, info, layer)
+    return _Read(found, kept, sizes[0])
+
+
+def _overlaid(image: Image, read: Sequence[_Read]) -> Scan:
+    overlay = Overlay()
+    kept: dict[tuple[int, str], bytes] = {}
+    hidden: list[Hidden] = []
+    counted: list[tuple[int, int]] = []
+    for number in range(len(read) - 1, -1, -1):
+        files = size = 0
+        with overlay.layer(number) as take:
+            for path, info in read[number].members.items():
+                by = take(path, info)
+                if info.isdir() or is_whiteout(path):
+                    continue
+                files += 1
+                size += info.size if info.isreg() else 0
+                if by is not None:
+                    hidden.append(Hidden(path, info.size if info.isreg() else 0, number, by))
+                elif path in read[number].kept:
+                    kept[number, path] = read[number].kept[path]
+        counted.append((files, size))
+    hidden.sort(key=lambda file: (-file.size, file.path, file.layer))
+    documents = {path: data for (_, path), data in kept.items()}
+    merged = overlay.merged(image.layers, kept)
+    return Scan(merged, documents, tuple(hidden), tuple(each.raw for each in read), tuple(reversed(counted)))
