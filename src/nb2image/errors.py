@@ -46,6 +46,7 @@ __all__ = [
     "NotANotebook",
     "NotAnImage",
     "NotCached",
+    "NotInImage",
     "NotebookError",
     "OutputError",
     "PackageGone",
@@ -319,6 +320,12 @@ class NoCompiler(BaseError):
     """A compiler was asked for, and the base is none that one is known for."""
 
     exit_code = 53
+
+
+class NotInImage(BaseError):
+    """``nb2image inspect`` was asked for a file or a package that the image does not have."""
+
+    exit_code = 54
 
 
 # -- outputs -------------------------------------------------------------------------------------------------
