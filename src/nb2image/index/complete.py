@@ -20,7 +20,7 @@ from nb2image.cache import Store, digest_of_key
 from nb2image.errors import IndexFailure, NotCached, PackageGone
 from nb2image.index.client import IndexClient
 from nb2image.index.credentials import expand, redact, storable
-from nb2image.index.links import LinkedFile, Links
+from nb2image.index.links import LinkedFile, Links, NotRecorded
 from nb2image.index.pages import IndexFile
 from nb2image.index.settings import IndexSettings, resolve
 from nb2image.lock.model import Lock, hashes_of
@@ -127,10 +127,23 @@ class _Completer:
 
     def run(self) -> Lock:
         packages = list(self._lock.packages)
-        work = list(enumerate(packages))
-        for (position, _), package in in_parallel(
-            lambda item: self._complete(item[1]), work, workers=_WORKERS, stop=self._client.stop
-        ):
+        waiting: list[tuple[int, Package, list[LinkedFile] | None]] = []
+        # What records tell is read here: threads that only read small files wait for each other.
+        for position, package in enumerate(packages):
+            linked: list[LinkedFile] | None = None
+            try:
+                linked = self._linked(package, recorded=True)
+                packages[position] = self._complete(package, linked, recorded=True)
+            except NotRecorded:
+                waiting.append((position, package, linked))
+            else:
+                self._listener(Advanced("index", self._lock.source))
+
+        def ask(item: tuple[int, Package, list[LinkedFile] | None]) -> Package:
+            _, package, linked = item
+            return self._complete(package, self._linked(package) if linked is None else linked)
+
+        for (position, *_), package in in_parallel(ask, waiting, workers=_WORKERS, stop=self._client.stop):
             packages[position] = package
             self._listener(Advanced("index", self._lock.source))
         if self._absent:
@@ -139,17 +152,23 @@ class _Completer:
             self._raise_gone()
         return replace(self._lock, pylock=replace(self._lock.pylock, packages=packages))
 
-    def _complete(self, package: Package) -> Package:
+    def _linked(self, package: Package, *, recorded: bool = False) -> list[LinkedFile]:
+        if package.version is None:
+            return []
+        hashes = frozenset(h.lower() for h in hashes_of(package))
+        return self._links.files(package.name, package.version, hashes, recorded=recorded)
+
+    def _complete(self, package: Package, linked: Sequence[LinkedFile], *, recorded: bool = False) -> Package:
+        """The package with its files; ``recorded``: without asking an index, or `NotRecorded` is raised."""
         if package.version is None or package.vcs or package.directory or package.archive:
             return package
         hashes = frozenset(h.lower() for h in hashes_of(package))
-        linked = self._links.files(package.name, package.version, hashes)
         own = [*(package.wheels or ()), *([package.sdist] if package.sdist else ())]
         if own:
-            return self._with_urls(package, own, linked, hashes)
+            return self._with_urls(package, own, linked, hashes, recorded=recorded)
         if _covered(linked) >= hashes:
             return _with_files(package, [], linked)
-        known = self._known(package, hashes, bool(linked))
+        known = self._known(package, hashes, bool(linked), recorded=recorded)
         if not known and not linked:
             return package
         self._warn_of_yanked(package, known)
@@ -163,6 +182,8 @@ class _Completer:
         own: Sequence[PackageWheel | PackageSdist],
         linked: Sequence[LinkedFile],
         hashes: frozenset[str],
+        *,
+        recorded: bool,
     ) -> Package:
         """Keep the files, and find new URLs where there is need."""
         paths = {h: found for found in linked for h in stated_hashes(found.file.hashes)}
@@ -173,7 +194,7 @@ class _Completer:
         # Offline the bytes are in the cache or nowhere, and no URL would help.
         if needy and not self._settings.offline:
             wanted = frozenset().union(*(stated_hashes(file.hashes) for file in needy)) & hashes
-            for known in self._known(package, wanted, bool(here)):
+            for known in self._known(package, wanted, bool(here), recorded=recorded):
                 urls.update((h, known.url) for h in stated_hashes(known.file.hashes))
 
         def renewed(file: _File) -> _File:
@@ -201,9 +222,9 @@ class _Completer:
                 self._asked[package.index] = self._settings.indexes_for(dict.fromkeys((*first, *self._lock.indexes)))
             return self._asked[package.index]
 
-    def _known(self, package: Package, hashes: frozenset[str], has_other: bool) -> list[_Known]:
+    def _known(self, package: Package, hashes: frozenset[str], has_other: bool, *, recorded: bool) -> list[_Known]:
         """Files from the record or from the indexes; empty when there are none, which is then noted as a failure
-        unless ``has_other`` files of the package are at hand."""
+        unless ``has_other`` files of the package are at hand. ``recorded`` as for `_complete`."""
         key = digest_of_key(package.name, str(package.version), sorted(hashes))
         record = _read_record(self._store.get_record("files", key))
         if self._settings.offline:
@@ -217,6 +238,8 @@ class _Completer:
             recent = age < _INCOMPLETE_SECONDS and set(shown) <= set(record.asked)
             if record.whole or recent:
                 return record.known(shown)
+        if recorded:
+            raise NotRecorded
         try:
             found = search(self._client, indexes, package.name, hashes)
         except IndexFailure as failure:

@@ -26,7 +26,11 @@ from nb2image.index.pages import IndexFile
 from nb2image.lock.model import STRONG_HASHES
 from nb2image.progress import Listener, Note, Warned
 
-__all__ = ["LinkedFile", "Links", "project_and_version"]
+__all__ = ["LinkedFile", "Links", "NotRecorded", "project_and_version"]
+
+
+class NotRecorded(Exception):
+    """What was asked for takes longer than reading a record."""
 
 
 class LinkedFile(NamedTuple):
@@ -47,12 +51,15 @@ def project_and_version(filename: str) -> tuple[NormalizedName, Version] | None:
         return None
 
 
-def _digest_of(path: Path, algorithm: str, store: Store) -> str:
-    """Hex digest of a file, remembered by path, size and time of change. Raises `OSError`."""
+def _digest_of(path: Path, algorithm: str, store: Store, *, recorded: bool) -> str:
+    """Hex digest of a file, remembered by path, size and time of change. Raises `OSError`, or with ``recorded``
+    `NotRecorded` instead of hashing."""
     status = path.stat()
     key = digest_of_key(str(path.absolute()), status.st_size, status.st_mtime_ns, algorithm)
     if isinstance(known := store.get_record("linked", key), str):
         return known
+    if recorded:
+        raise NotRecorded
     value = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -75,15 +82,19 @@ class Links:
         self._lock = threading.Lock()
         self._found: dict[tuple[NormalizedName, Version], list[LinkedFile]] | None = None
 
-    def files(self, name: NormalizedName, version: Version, hashes: frozenset[str]) -> list[LinkedFile]:
-        """The files of a release whose hash is among ``hashes`` (``algorithm:hex``); others get a note."""
+    def files(
+        self, name: NormalizedName, version: Version, hashes: frozenset[str], *, recorded: bool = False
+    ) -> list[LinkedFile]:
+        """The files of a release whose hash is among ``hashes`` (``algorithm:hex``); others get a note.
+
+        ``recorded``: raise `NotRecorded` rather than hash a file.
+        """
         with self._lock:
             if self._found is None:
                 self._found = self._read()
         kept = []
         algorithms = sorted({h.partition(":")[0] for h in hashes}.intersection(STRONG_HASHES))
-        for linked in self._found.get((name, version), ()):
-            checked = self._hashed(linked, algorithms)
+        for checked in [self._hashed(each, algorithms, recorded) for each in self._found.get((name, version), ())]:
             if locked := {a: v for a, v in checked.file.hashes.items() if f"{a}:{v}" in hashes}:
                 # What else a page states must not find its way into an image.
                 kept.append(checked._replace(file=checked.file._replace(hashes=locked)))
@@ -92,12 +103,12 @@ class Links:
                 self._listener(Note(f"{place} is not used: the lock states another hash for {name} {version}."))
         return kept
 
-    def _hashed(self, linked: LinkedFile, algorithms: Iterable[str]) -> LinkedFile:
+    def _hashed(self, linked: LinkedFile, algorithms: Iterable[str], recorded: bool) -> LinkedFile:
         if linked.path is None:
             return linked
         try:
             size = linked.path.stat().st_size
-            hashes = {algorithm: _digest_of(linked.path, algorithm, self._store) for algorithm in algorithms}
+            hashes = {a: _digest_of(linked.path, a, self._store, recorded=recorded) for a in algorithms}
         except OSError as error:
             self._listener(Warned(f"{linked.path} cannot be read: {error.strerror}."))
             return linked._replace(file=linked.file._replace(hashes={}))
