@@ -22,9 +22,9 @@ from nb2image.layers.write import WRITER
 from nb2image.lock.model import new_pylock
 from nb2image.plan import Plan
 from nb2image.progress import Listener
-from nb2image.runtime import KERNEL, OWN, RUNNER
+from nb2image.runtime import KERNEL, OWN, RUNNER, SBOM
 
-__all__ = ["image", "lock_layer", "normalised_lock", "notebook_layer", "runtime_layer"]
+__all__ = ["created", "image", "lock_layer", "normalised_lock", "notebook_layer", "runtime_layer"]
 
 
 def _layer(store: Store, comment: str, entries: Sequence[Entry]) -> CachedLayer:
@@ -119,14 +119,17 @@ def _files(plan: Plan, listener: Listener) -> Iterator[tuple[str, bytes | Path |
     yield notebook.document_name, notebook.raw, False
 
 
-def notebook_layer(plan: Plan, store: Store, listener: Listener) -> CachedLayer:
-    """The notebook and what comes along: the layer that changes most, so the last."""
+def notebook_layer(plan: Plan, sbom: bytes, store: Store, listener: Listener) -> CachedLayer:
+    """The notebook, what comes along, and the bill of materials, which names the notebook: the layer that changes
+    most, so the last."""
     from nb2image.runtime.entries import work_entries
 
-    return _layer(store, f"notebook {plan.notebook.document_name}", work_entries(_files(plan, listener)))
+    entries = [*work_entries(_files(plan, listener)), Entry(SBOM[1:], 0o644, BytesContent(sbom))]
+    return _layer(store, f"notebook {plan.notebook.document_name}", entries)
 
 
-def _created(plan: Plan) -> str:
+def created(plan: Plan) -> str:
+    """When the image was made, as its documents state it (RFC 3339)."""
     moment = datetime.fromtimestamp(MTIME if plan.request.epoch is None else plan.request.epoch, timezone.utc)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -157,7 +160,7 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
         "org.opencontainers.image.title": plan.notebook.title,
         "org.opencontainers.image.base.name": base.reference,
         "org.opencontainers.image.base.digest": base.image.digest,
-        "org.opencontainers.image.created": _created(plan),
+        "org.opencontainers.image.created": created(plan),
     }
     revision = _revision(plan.notebook.root or plan.notebook.file.parent)
     if revision:
@@ -166,6 +169,7 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
         "io.nb2image.version": __version__,
         MODE_LABEL: request.mode,
         "io.nb2image.notebook": plan.notebook.document_name,
+        "io.nb2image.sbom": SBOM,
         "io.nb2image.lock.digest": plan.lock.digest,
         "io.nb2image.lock.source": plan.lock.source,
         "io.nb2image.python": str(base.target.python),
@@ -175,6 +179,6 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
         base.image.config.with_execution(**members)
         .with_env({**environment, **request.env})
         .with_labels({**standard, **own, **request.labels})
-        .with_created(_created(plan))
+        .with_created(created(plan))
     )
     return base.image.with_layers(layers).with_config(config).annotated({**standard, **own})

@@ -43,11 +43,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Built:
-    """A finished image and how it came about. ``seconds`` are wall time."""
+    """A finished image and how it came about. ``sbom`` is a file of it; ``seconds`` are wall time."""
 
     plan: Plan
     base: Base
     image: Image
+    sbom: bytes = field(repr=False)
     conflicts: tuple[Conflict, ...]
     clock: Clock = field(compare=False)
 
@@ -98,13 +99,30 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
             layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch)
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
-        layers.append(assemble.notebook_layer(plan, store, clock))
+        sbom = _sbom(plan, base, ordered, store, clock)
+        layers.append(assemble.notebook_layer(plan, sbom, store, clock))
         image = assemble.image(plan, base, layers)
     _report_mismatches(environments[KERNEL].mismatches, request.strict, clock)
     conflicts = environments[KERNEL].conflicts
     for path, winner, loser in conflicts:
         clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
-    return Built(plan, base, image, conflicts, clock)
+    return Built(plan, base, image, sbom, conflicts, clock)
+
+
+def _sbom(
+    plan: Plan, base: Base, environments: Mapping[str, EnvironmentLayers], store: Store, listener: Listener
+) -> bytes:
+    from nb2image.assemble import created
+    from nb2image.sbom.document import sbom
+
+    wheels = {
+        prefix: [wheel for group in each.groups for wheel in group.wheels] for prefix, each in environments.items()
+    }
+
+    def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
+        return _fetched(plan, prefix, filenames, store, listener)
+
+    return sbom(plan, base, wheels, created(plan), store, fetch)
 
 
 def _report_mismatches(mismatches: Sequence[Mismatch], strict: bool, listener: Listener) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shlex
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from nb2image.progress import Listener
 if TYPE_CHECKING:
     from nb2image.engines.client import Engine
 
-__all__ = ["Archive", "EngineLoad", "Layout", "Output", "default_tag", "output_for"]
+__all__ = ["Archive", "EngineLoad", "Layout", "Output", "Report", "default_tag", "output_for"]
 
 
 def default_tag(name: str) -> str:
@@ -163,6 +164,37 @@ class EngineLoad:
 
     def reference(self, tag: str) -> str:
         return tag
+
+
+@dataclass(frozen=True)
+class Report:
+    """A JSON document beside the image, written whole or not at all."""
+
+    path: Path
+
+    def check(self) -> None:
+        """Raise `Unwritable` for what would fail in the end."""
+        if self.path.suffix != ".json":
+            # Whoever swaps two arguments keeps the notebook.
+            raise Unwritable(f"{self.path} would be a JSON document.", hint="End its name with .json.")
+        if _looked_at(self.path.exists) and not self.path.is_file():
+            raise Unwritable(f"{self.path} is no regular file.", hint="Choose another name.")
+        _check_folder(self.path.parent)
+
+    def write(self, data: bytes) -> None:
+        final = self.path.resolve()
+        partial = final.with_name(f".{final.name}.{secrets.token_hex(6)}.partial")
+        try:
+            partial.write_bytes(data)
+            partial.replace(final)
+        except OSError as error:
+            raise Unwritable(
+                f"{self.path} cannot be written: {error.strerror or error}.",
+                hint="Choose a file in a folder that you may write, on a disk with enough space.",
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def _looked_at(question: Callable[[], bool]) -> bool:

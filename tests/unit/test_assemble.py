@@ -22,6 +22,7 @@ from tests.unit.world import World, notebook, pylock, wheel, world
 __all__ = ["machine", "server", "store", "world"]
 
 ALPHA, BETA = wheel("alpha"), wheel("beta", "2.0")
+BOM = b'{"bomFormat":"CycloneDX"}'
 
 
 def planned(world: World, source: Path, store: Store, **changes: Any) -> Plan:
@@ -29,7 +30,7 @@ def planned(world: World, source: Path, store: Store, **changes: Any) -> Plan:
 
 
 def all_layers(plan: Plan, store: Store) -> list[CachedLayer]:
-    return [runtime_layer(plan, store), lock_layer(plan, store), notebook_layer(plan, store, Silent())]
+    return [runtime_layer(plan, store), lock_layer(plan, store), notebook_layer(plan, BOM, store, Silent())]
 
 
 def test_the_runtime_is_the_same_for_every_notebook(world: World, store: Store) -> None:
@@ -80,8 +81,15 @@ def test_the_lock_is_the_same_whatever_its_order(world: World, store: Store) -> 
 def test_a_notebook_comes_as_it_is(world: World, store: Store) -> None:
     source = world.locked(ALPHA)
     source.write_bytes(source.read_bytes() + b"\n\n  ")
-    layer = contents(notebook_layer(planned(world, source, store), store, Silent()))
+    layer = contents(notebook_layer(planned(world, source, store), BOM, store, Silent()))
     assert layer["work/analysis.ipynb"] == source.read_bytes()
+
+
+def test_the_bill_of_materials_stands_where_anyone_may_read_it(world: World, store: Store) -> None:
+    layer = notebook_layer(planned(world, world.locked(ALPHA), store), BOM, store, Silent())
+    with layer.open() as stream, tarfile.open(fileobj=stream, mode="r:gz") as tar:
+        assert tar.getmember("opt/nb2image/sbom.cdx.json").mode == 0o644
+    assert contents(layer)["opt/nb2image/sbom.cdx.json"] == BOM
 
 
 def test_files_of_a_repository_keep_their_mode_and_their_links(world: World, store: Store) -> None:
@@ -91,7 +99,7 @@ def test_files_of_a_repository_keep_their_mode_and_their_links(world: World, sto
     tool.chmod(0o700)
     (world.work / "link").symlink_to("tool.sh")
     (world.work / "empty").mkdir()
-    layer = notebook_layer(planned(world, world.work, store), store, Silent())
+    layer = notebook_layer(planned(world, world.work, store), BOM, store, Silent())
     with layer.open() as stream, tarfile.open(fileobj=stream, mode="r:gz") as tar:
         assert tar.getmember("work/tool.sh").mode & 0o111
         assert tar.getmember("work/link").linkname == "tool.sh"
@@ -101,12 +109,12 @@ def test_files_of_a_repository_keep_their_mode_and_their_links(world: World, sto
 def test_the_times_of_files_leave_no_trace(world: World, store: Store) -> None:
     source = world.locked(ALPHA)
     (world.work / "data.csv").write_text("1,2\n")
-    first = notebook_layer(planned(world, world.work, store), store, Silent())
+    first = notebook_layer(planned(world, world.work, store), BOM, store, Silent())
     for path in (source, world.work / "data.csv"):
         os.utime(path, (1, 1))
         path.chmod(0o600)
     other = Store(world.folder / "other")
-    assert notebook_layer(planned(world, world.work, other), other, Silent()).descriptor == first.descriptor
+    assert notebook_layer(planned(world, world.work, other), BOM, other, Silent()).descriptor == first.descriptor
 
 
 @pytest.mark.parametrize("state", ["broken", "empty"])

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
+from nb2image.bases import packages
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem, read_filesystem
@@ -46,9 +47,11 @@ def read_target(image: Image, store: Store | None = None) -> Target:
     key = digest_of_key(_KIND, _FORMAT, image.digest)
     if store is not None and (record := store.get_record(_KIND, key)) is not None:
         return _from_record(record)
-    target = _read(image)
+    files = read_filesystem(image, lambda path: _KEPT.fullmatch(path) is not None or packages.holds_packages(path))
+    target = _read(image, files)
     if store is not None:
         store.put_record(_KIND, key, _to_record(target))
+        packages.record(image, files, store)
     return target
 
 
@@ -84,8 +87,7 @@ class _Unfit(Exception):
     """This candidate is no usable Python; the text says why."""
 
 
-def _read(image: Image) -> Target:
-    files = read_filesystem(image, lambda path: _KEPT.fullmatch(path) is not None)
+def _read(image: Image, files: FileSystem) -> Target:
     passed_over: list[str] = []
     seen: set[str] = set()
     for path in _candidates(files, image.config.env.get("PATH") or DEFAULT_PATH):

@@ -46,6 +46,12 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
     help="Write FILE.tar (loads everywhere) or an OCI layout DIRECTORY. Default: an archive beside the notebook.",
 )
 @click.option("--load", "load_", is_flag=True, help="Load the image into Docker or podman.")
+@click.option(
+    "--sbom",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Write the image's bill of materials (CycloneDX), which is also in the image.",
+)
 @pairs_option("--label", "Add a label to the image.")
 @pairs_option("--env", "Set an environment variable in the image.")
 @output_options
@@ -53,6 +59,7 @@ def build(
     tags: tuple[str, ...],
     paths: tuple[Path, ...],
     load_: bool,
+    sbom: Path | None,
     progress: str,
     as_json: bool,
     quiet: bool,
@@ -62,18 +69,21 @@ def build(
     """Build an image from a notebook that carries its lock: no daemon, no root."""
     from nb2image.build import Clock, build_planned
     from nb2image.cli.listeners import listening
-    from nb2image.outputs import EngineLoad, default_tag, output_for
+    from nb2image.outputs import EngineLoad, Report, default_tag, output_for
     from nb2image.plan import make_plan
 
     outputs: list[Output] = [output_for(path) for path in paths]
     with ExitStack() as stack:
         if load_:
             outputs.append(stack.enter_context(closing(EngineLoad())))
+        reports = [Report(sbom)] if sbom is not None else []
         for output in outputs:
             output.check()
+        for report in reports:
+            report.check()
         store = Store.default()
         clock = Clock(stack.enter_context(listening(progress, quiet=quiet, verbose=verbose)))
-        plan = make_plan(request(**selection, outputs=paths), store, clock)
+        plan = make_plan(request(**selection, outputs=(*paths, *(report.path for report in reports))), store, clock)
         if not outputs:
             outputs.append(output_for(plan.notebook.file.with_suffix(".tar")))
             outputs[0].check()
@@ -81,6 +91,8 @@ def build(
         names = tags or (default_tag(plan.notebook.name),)
         for output in outputs:
             output.write(built.image, names, clock)
+        for report in reports:
+            report.write(built.sbom)
     command = run_command(outputs, names[0], built.plan.request.mode)
     if as_json:
         from nb2image.cli.report import built_document
@@ -91,6 +103,8 @@ def build(
         click.echo(built.image.digest)
         for output in outputs:
             click.echo(f"written to {output.describe()} as {', '.join(names)}")
+        for report in reports:
+            click.echo(f"bill of materials written to {report.path}")
         click.echo(f"run it with: {command}")
 
 

@@ -7,19 +7,22 @@ The scripts beside this module run under the image's own Python (3.9 and later) 
     /opt/kernel     virtual environment that holds exactly the lock
     /opt/runner     virtual environment of the runner: JupyterLab, or papermill for batch
     /opt/support    packages that the kernel needs and the lock lacks, behind the locked ones on sys.path
-    /opt/nb2image   launchers, kernel specifications, configuration, pylock.toml, a seed of the work folder
+    /opt/nb2image   launchers, kernel specifications, configuration, pylock.toml, sbom.cdx.json, a seed of the work
+                    folder
     /work           the notebook and the files that came along; the working directory
     /output         where batch images write executed notebooks
 """
 
 from __future__ import annotations
 
-__all__ = ["HOME", "KERNEL", "OUTPUT", "OWN", "RUNNER", "SOURCE", "SUPPORT", "USER", "WORK"]
+__all__ = ["HOME", "KERNEL", "OUTPUT", "OWN", "RUNNER", "SBOM", "SOURCE", "SUPPORT", "USER", "WORK"]
 
 KERNEL = "/opt/kernel"
 RUNNER = "/opt/runner"
 SUPPORT = "/opt/support"
 OWN = "/opt/nb2image"
+SBOM = "/opt/nb2image/sbom.cdx.json"
+"""Scanners look for documents by how their names end."""
 SOURCE = "/opt/nb2image/source"
 """The notebook and the files that came along once more, to fill a volume that hides the work folder."""
 WORK = "/work"

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["WheelMetadata", "check_wheel_version", "dist_info_of", "read_metadata", "text_of"]
 
 _SUPPORTED_MAJOR = 1
+_ENDLESS_NUMBER = re.compile(rb"[0-9]{1000}")
+"""Python refuses to read integers of more than 4,300 digits, wherever versions are compared."""
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 
 @dataclass(frozen=True)
 class WheelMetadata:
-    """The fields of METADATA that decide something (core metadata specification).
+    """The fields of METADATA that decide something, or that a bill of materials quotes (core metadata specification).
 
-    Requirements are parsed when asked for, which most callers never do; that may raise `BadWheel`.
+    Requirements are parsed when asked for, which most callers never do; that may raise `BadWheel`. ``raw_license`` is
+    ``License``, often the whole text of one.
     """
 
     wheel: str
@@ -36,6 +39,9 @@ class WheelMetadata:
     version: Version
     raw_requires_dist: tuple[str, ...]
     raw_requires_python: str | None
+    license_expression: str | None = None
+    raw_license: str | None = None
+    classifiers: tuple[str, ...] = ()
 
     @cached_property
     def requires_dist(self) -> tuple[Requirement, ...]:
@@ -43,6 +49,8 @@ class WheelMetadata:
             return tuple(Requirement(text) for text in self.raw_requires_dist)
         except InvalidRequirement as error:
             raise BadWheel(self.wheel, "METADATA", f"a Requires-Dist is invalid ({_first_line(error)})") from None
+        except RecursionError:
+            raise BadWheel(self.wheel, "METADATA", "a Requires-Dist is nested too deeply") from None
 
     @cached_property
     def requires_python(self) -> SpecifierSet:
@@ -108,17 +116,25 @@ def read_metadata(archive: WheelArchive, expected: str | None = None) -> WheelMe
         headers = _headers(head.decode())
     except UnicodeDecodeError:
         raise BadWheel(archive.filename, name, "the file is not UTF-8") from None
+    for field in ("Name", "Version"):
+        if len({str(value).strip() for value in headers.get_all(field, ())}) > 1:
+            raise BadWheel(archive.filename, name, f"there are two lines {field!r}, and they differ")
+    if _ENDLESS_NUMBER.search(head):
+        raise BadWheel(archive.filename, name, "there is a number of a thousand digits")
     try:
         version = Version(str(headers["Version"]).strip())
     except InvalidVersion:
         raise BadWheel(archive.filename, name, f"Version is {headers['Version']!r}, which is no version") from None
-    requires_python = headers["Requires-Python"]
+    requires_python, expression, license_ = (headers[x] for x in ("Requires-Python", "License-Expression", "License"))
     return WheelMetadata(
         wheel=archive.filename,
         name=canonicalize_name(str(headers["Name"]).strip()),
         version=version,
         raw_requires_dist=tuple(_unfolded(text) for text in headers.get_all("Requires-Dist", ())),
         raw_requires_python=None if requires_python is None else _unfolded(requires_python),
+        license_expression=None if expression is None else _unfolded(expression),
+        raw_license=None if license_ is None else str(license_),
+        classifiers=tuple(_unfolded(text) for text in headers.get_all("Classifier", ())),
     )
 
 
