@@ -24,9 +24,10 @@ from nb2image.bases.debian.assemble import assemble
 from nb2image.bases.debian.download import fetch_packages
 from nb2image.bases.debian.lock import BaseLock
 from nb2image.bases.debian.mirrors import Mirrors
-from nb2image.bases.debian.provider import DebianProvider, update_lock
+from nb2image.bases.debian.provider import DebianProvider
 from nb2image.bases.debian.selection import SUITES, is_left_out
 from nb2image.bases.debian.tree import Tree
+from nb2image.bases.debian.update import update_locks
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.errors import IndexUnreachable
@@ -271,7 +272,7 @@ def test_a_base_is_what_dpkg_installs(mirrors: Mirrors, store: Store, tmp_path: 
     if program is None or HOST.architecture != "amd64":
         pytest.skip("mmdebstrap is not installed, or this is no amd64 machine")
     try:
-        lock = update_lock("bookworm", HOST, store, Silent(), mirrors=mirrors)
+        lock = update_locks("bookworm", HOST, store, Silent(), mirrors=mirrors).base
     except IndexUnreachable as error:
         pytest.skip(f"no mirror of Debian answers: {error}")
     names = {deb.name for deb in lock.packages}

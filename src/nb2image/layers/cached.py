@@ -12,7 +12,7 @@ from nb2image.image.model import LAYER_GZIP, Descriptor
 from nb2image.layers.entry import Entry
 from nb2image.layers.write import WrittenLayer, write_layer
 
-__all__ = ["CachedLayer", "cached_layer", "store_layer"]
+__all__ = ["CachedLayer", "cached_layer", "known_layer", "store_layer"]
 
 _KIND = "layer"
 
@@ -58,15 +58,19 @@ def store_layer(store: Store, entries: Iterable[Entry]) -> WrittenLayer:
     return written
 
 
+def known_layer(store: Store, key: str) -> WrittenLayer | None:
+    """What was written for ``key`` before, or None."""
+    record = store.get_record(_KIND, key)
+    return WrittenLayer(**record) if record is not None else None
+
+
 def cached_layer(store: Store, key: str, comment: str, entries: Callable[[], Iterable[Entry]]) -> CachedLayer:
     """The layer that ``key`` (hex, see `digest_of_key`) stands for; ``entries`` is called only if it is new.
 
     The key must cover everything that the entries follow from, and `nb2image.layers.write.WRITER`.
     """
-    record = store.get_record(_KIND, key)
-    if record is not None:
-        written = WrittenLayer(**record)
-    else:
+    written = known_layer(store, key)
+    if written is None:
         written = store_layer(store, entries())
         store.put_record(_KIND, key, written._asdict())
     return CachedLayer(store, written, comment, lambda: store_layer(store, entries()))

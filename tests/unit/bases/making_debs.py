@@ -140,19 +140,27 @@ PROGRAMS: dict[str, Files] = {
         "./usr/lib/python3.11/site.py": b'os.path.join(prefix, "lib", "python3", "dist-packages")',
     },
     "libc6": {"./lib/x86_64-linux-gnu/libc.so.6": LIBC, "./lib64/ld-linux-x86-64.so.2": elf()},
+    "gcc": {"./usr/bin/gcc": Link("gcc-12"), "./usr/share/man/man1/gcc.1.gz": b""},
+    "gcc-12": {"./usr/bin/gcc-12": elf(), "./etc/": None},
 }
+
+RELATIONS = {
+    "python3-minimal": "python3.11-minimal (>= 3.11.2-1~), dpkg",
+    "bash": "libc6 (>= 2.36)",
+    "gcc": "gcc-12",
+    "libc6-dev": "libc6 (= 2.36-9)",
+    "python3-dev": "python3-minimal (= 3.11.2-1), libjs-sphinxdoc",
+}
+VERSIONS = {"python3-minimal": "3.11.2-1", "python3.11-minimal": "3.11.2-6", "libc6": "2.36-9"}
 
 
 def fill(archive: Archive) -> None:
-    """Add every package that a base asks for, and one that they depend on."""
-    from nb2image.bases.debian.selection import SEEDS
+    """Add every package that a base and its compiler ask for, and some that they depend on."""
+    from nb2image.bases.debian.selection import SEEDS, TOOLCHAIN
 
-    for name in (*SEEDS, "python3.11-minimal"):
-        version = {"python3-minimal": "3.11.2-1", "python3.11-minimal": "3.11.2-6", "libc6": "2.36-9"}.get(
-            name, "1.0-1"
-        )
-        depends = {"python3-minimal": "python3.11-minimal (>= 3.11.2-1~), dpkg", "bash": "libc6 (>= 2.36)"}.get(name)
-        text = control(name, version, **({"Depends": depends} if depends else {}))
+    for name in (*SEEDS, "python3.11-minimal", *TOOLCHAIN, "gcc-12"):
+        depends = {"Depends": RELATIONS[name]} if name in RELATIONS else {}
+        text = control(name, VERSIONS.get(name, "1.0-1"), **depends)
         archive.add(text, PROGRAMS.get(name, {f"./usr/share/doc/{name}/copyright": b"free\n"}))
     archive.sign()
 

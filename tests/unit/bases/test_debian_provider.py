@@ -15,8 +15,9 @@ from packaging.version import Version
 from nb2image.bases.debian import provider as module
 from nb2image.bases.debian.lock import BaseLock, shipped_lock, shipped_names
 from nb2image.bases.debian.mirrors import Mirrors
-from nb2image.bases.debian.provider import DebianProvider, update_lock
+from nb2image.bases.debian.provider import DebianProvider
 from nb2image.bases.debian.selection import SUITES
+from nb2image.bases.debian.update import update_locks
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.errors import (
@@ -56,7 +57,7 @@ class Place:
         )
 
     def resolve(self) -> BaseLock:
-        return update_lock("bookworm", AMD64, self.store, self.listener, mirrors=self.mirrors)
+        return update_locks("bookworm", AMD64, self.store, self.listener, mirrors=self.mirrors).base
 
     def provider(self, *, strict: bool = False, offline: bool = False) -> DebianProvider:
         return DebianProvider(self.store, platform=AMD64, strict=strict, offline=offline, mirrors=self.mirrors)
@@ -155,7 +156,7 @@ def test_an_index_that_should_have_been_renewed_is_warned_of(place: Place) -> No
 
 def test_an_architecture_without_index_is_an_error(place: Place) -> None:
     with pytest.raises(IndexAnswered, match="lists no main/binary-riscv64"):
-        update_lock("bookworm", Platform("linux", "riscv64"), place.store, place.listener, mirrors=place.mirrors)
+        update_locks("bookworm", Platform("linux", "riscv64"), place.store, place.listener, mirrors=place.mirrors)
 
 
 # -- delivering --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nb2image.bases.debian.lock import BaseLock
+from nb2image.bases.debian.lock import BaseLock, ToolchainLock
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cli.bases import bases
 from nb2image.errors import Unwritable
@@ -45,7 +45,7 @@ def test_update_writes_a_lock_into_the_folder_given(
         result = CliRunner().invoke(bases, command, catch_exceptions=False)
         assert result.exit_code == 0
         # Whoever reads the old lock meanwhile reads all of it.
-        (written,) = folder.iterdir()
+        written = folder / "bookworm-amd64.json"
         kept = tmp_path / "kept"
         os.link(written, kept)
         kept.write_text("old")
@@ -54,10 +54,12 @@ def test_update_writes_a_lock_into_the_folder_given(
         (tmp_path / "file").touch()
         with pytest.raises(Unwritable, match="cannot be written"):
             CliRunner().invoke(bases, [*command[:-1], str(tmp_path / "file" / "x")], catch_exceptions=False)
-    (file,) = folder.iterdir()
-    assert file.name == "bookworm-amd64.json"
-    assert BaseLock.read(file.read_text(), file.name).python == "3.11.2"
-    assert f"{file}: Python 3.11, glibc 2.36, linux/amd64; changed: base-files" in result.output
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    assert names == ["bookworm-amd64.json", "toolchain/bookworm-amd64.json"]
+    lock = BaseLock.read(written.read_text(), "lock")
+    assert lock.python == "3.11.2"
+    assert ToolchainLock.read((folder / names[1]).read_text(), "lock").base == lock.digest
+    assert f"{written}: Python 3.11, glibc 2.36, linux/amd64; changed: base-files" in result.output
 
 
 @pytest.mark.parametrize("arguments", [["warty"], ["bookworm", "--platform", "windows/amd64"], ["--platform", "amd64"]])

@@ -15,26 +15,48 @@ from nb2image.bases.debian.status import write_status
 from nb2image.bases.debian.tree import Tree
 from nb2image.layers.entry import Entry
 
-__all__ = ["ASSEMBLY", "assemble"]
+__all__ = ["ASSEMBLY", "assemble", "assemble_beyond"]
 
 ASSEMBLY = 1
 """Version of what is made of given packages: raised with every change, since layers are cached by it."""
 
 
-def assemble(files: Sequence[tuple[str, Path]], architecture: str) -> list[Entry]:
-    """The file system of these packages, (name, file) each; all of it is held in memory (100 MB).
+Files = Sequence[tuple[str, Path]]
+"""(name, file) of packages."""
+
+
+def assemble(files: Files, architecture: str) -> list[Entry]:
+    """The file system of these packages; all of it is held in memory (100 MB).
 
     Equal packages give equal entries, whatever the host. Raises `BadPackage`.
     """
+    return list(_tree(_read(files), architecture))
 
+
+def assemble_beyond(base: Files, files: Files, architecture: str) -> list[Entry]:
+    """What must lie over the file system of the packages ``base`` to make it that of all these packages; in memory
+    is all of it (500 MB for a compiler).
+
+    Assembling adds paths and changes them (dpkg's database, the loader's cache), and never takes one away.
+    """
+    below = _read(base)
+    before = {entry.path: entry for entry in _tree(below, architecture)}
+    return [entry for entry in _tree([*below, *_read(files)], architecture) if before.get(entry.path) != entry]
+
+
+def _read(files: Files) -> list[Deb]:
     def read(item: tuple[str, Path]) -> Deb:
         name, file = item
         return read_deb(file.read_bytes(), name)
 
     # Decompression lets go of the interpreter lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # base-files comes first so that its directories' modes hold.
-        debs = list(pool.map(read, sorted(files, key=lambda item: (item[0] != "base-files", item[0]))))
+        return list(pool.map(read, files))
+
+
+def _tree(packages: Sequence[Deb], architecture: str) -> Tree:
+    # base-files comes first so that its directories' modes hold.
+    debs = sorted(packages, key=lambda deb: (deb.name != "base-files", deb.name))
     tree = Tree()
     for deb in debs:
         for entry in deb.entries:
@@ -46,7 +68,7 @@ def assemble(files: Sequence[tuple[str, Path]], architecture: str) -> list[Entry
     write_status(tree, sorted(debs, key=lambda deb: deb.name))
     write_cache(tree, debs, architecture)
     tree.check()
-    return list(tree)
+    return tree
 
 
 def _drop_empty_folders(tree: Tree) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
-from nb2image.bases.debian.lock import BaseLock, LockedDeb
+from nb2image.bases.debian.lock import BaseLock, LockedDeb, ToolchainLock
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cache import Store
 from nb2image.errors import HashMismatch, IndexAnswered, IndexFailure, IndexUnreachable, NotCached
@@ -187,7 +187,7 @@ def _refusal(url: str, status: int) -> IndexAnswered:
 
 
 def fetch_packages(
-    lock: BaseLock, store: Store, mirrors: Mirrors, listener: Listener, *, offline: bool = False
+    lock: BaseLock | ToolchainLock, store: Store, mirrors: Mirrors, listener: Listener, *, offline: bool = False
 ) -> list[tuple[str, Path]]:
     """(name, file) of every locked package, from the store or from wherever it is to be had.
 
@@ -198,7 +198,7 @@ def fetch_packages(
     missing = [deb for deb in lock.packages if found[deb.name] is None]
     if missing and offline:
         raise NotCached(
-            f"{len(missing)} of the {len(lock.packages)} packages of {lock.suite} are not in the cache.",
+            f"{len(missing)} of the {len(lock.packages)} packages of {lock.subject} are not in the cache.",
             hint="Build once without --offline.",
             details=tuple(f"{deb.name} {deb.version}" for deb in missing),
         )
@@ -218,7 +218,7 @@ def fetch_packages(
     return [(name, file) for name, file in found.items() if file is not None]
 
 
-def _fetch(archives: Archives, deb: LockedDeb, lock: BaseLock, store: Store) -> Path:
+def _fetch(archives: Archives, deb: LockedDeb, lock: BaseLock | ToolchainLock, store: Store) -> Path:
     problems: list[IndexFailure] = []
     for place in archives.places(deb.archive, lock.signed):
         try:

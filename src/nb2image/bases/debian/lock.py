@@ -1,19 +1,20 @@
 """The lock of a Debian base: which packages of which archive, held by their sha256.
 
-One JSON document per suite and architecture; those in ``images/bases/`` are part of nb2image. No mirror is named:
-a file's path in the archive's pool is the same on all of them, and the hash decides.
+One JSON document per suite and architecture; those in ``images/bases/`` are part of nb2image, and so are those in
+``images/bases/toolchain/``: what a compiler needs beyond the base. No mirror is named: a file's path in the archive's
+pool is the same on all of them, and the hash decides.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from importlib import resources
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
@@ -21,7 +22,7 @@ from nb2image.cache import digest_of_key
 from nb2image.errors import BaseError
 from nb2image.target.model import Platform, Target
 
-__all__ = ["ARCHIVES", "BaseLock", "LockedDeb", "shipped_lock", "shipped_names"]
+__all__ = ["ARCHIVES", "BaseLock", "LockedDeb", "ToolchainLock", "shipped_lock", "shipped_names", "shipped_toolchain"]
 
 _FORMAT = 1
 ARCHIVES: Mapping[str, str] = {"main": "debian", "security": "debian-security"}
@@ -47,24 +48,14 @@ class LockedDeb:
 
 
 @dataclass(frozen=True)
-class BaseLock:
-    """A base as its lock states it. ``date`` (RFC 3339, UTC) is when the newest index it was resolved from was
-    signed; ``release`` the point release (``12.15``)."""
+class _Lock:
+    """What both kinds of lock have. ``date`` (RFC 3339, UTC) is when the newest index it was resolved from was
+    signed."""
 
     suite: str
-    release: str
     architecture: str
     date: str
-    python: str
-    interpreter: str
-    glibc: str
     packages: tuple[LockedDeb, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """``sha256:<hex>`` of what decides the base's content: suite, architecture, packages and their hashes."""
-        rows = sorted([p.name, p.version, p.architecture, p.sha256] for p in self.packages)
-        return "sha256:" + digest_of_key("debian-base", self.suite, self.architecture, rows)
 
     @property
     def size(self) -> int:
@@ -81,6 +72,53 @@ class BaseLock:
         return datetime.fromisoformat(self.date.replace("Z", "+00:00"))
 
     @property
+    def subject(self) -> str:
+        """What the packages make, for messages."""
+        return self.suite
+
+    def text(self) -> str:
+        """The document: one line per package, so that an update reads well as a difference."""
+        head = {"format": _FORMAT, **{name: getattr(self, name) for name in self._order}}
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+        rows = ",\n".join("    " + json.dumps(asdict(package)) for package in self.packages)
+        return "\n".join(["{", *lines, '  "packages": [', rows, "  ]", "}", ""])
+
+    @cached_property
+    def _order(self) -> tuple[str, ...]:
+        """Names of the fields as a document states them."""
+        return tuple(field.name for field in fields(self) if field.name != "packages")
+
+    def _rows(self) -> list[list[str]]:
+        """What a digest of the packages follows from."""
+        return sorted([p.name, p.version, p.architecture, p.sha256] for p in self.packages)
+
+    def _check(self) -> None:
+        """Raise ValueError or `InvalidVersion` on a value that means nothing."""
+        self.signed  # noqa: B018  (raises)
+        if not all(p.archive in ARCHIVES and len(bytes.fromhex(p.sha256)) == 32 for p in self.packages):
+            raise ValueError("a package of an unknown archive or without a sha256")
+
+
+@dataclass(frozen=True)
+class BaseLock(_Lock):
+    """A base as its lock states it; ``release`` is the point release (``12.15``)."""
+
+    release: str
+    python: str
+    interpreter: str
+    glibc: str
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:<hex>`` of what decides the base's content: suite, architecture, packages and their hashes."""
+        return "sha256:" + digest_of_key("debian-base", self.suite, self.architecture, self._rows())
+
+    @property
+    def reference(self) -> str:
+        """The name of a base that no registry has: its host is nb2image's own and resolves nowhere."""
+        return f"nb2image.local/debian:{self.suite}-{self.day.replace('-', '')}"
+
+    @property
     def target(self) -> Target:
         python = Version(self.python)
         return Target(
@@ -91,30 +129,58 @@ class BaseLock:
             glibc=Version(self.glibc),
         )
 
-    def text(self) -> str:
-        """The document: one line per package, so that an update reads well as a difference."""
-        head = {key: value for key, value in asdict(self).items() if key != "packages"}
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in {"format": _FORMAT, **head}.items()]
-        rows = ",\n".join("    " + json.dumps(asdict(package)) for package in self.packages)
-        return "\n".join(["{", *lines, '  "packages": [', rows, "  ]", "}", ""])
+    @cached_property
+    def _order(self) -> tuple[str, ...]:
+        return ("suite", "release", "architecture", "date", "python", "interpreter", "glibc")
+
+    def _check(self) -> None:
+        super()._check()
+        self.target  # noqa: B018  (raises)
 
     @classmethod
     def read(cls, text: str | bytes, name: str) -> BaseLock:
         """Read a document; ``name`` stands in messages. Raises `BaseError` when it is none."""
-        try:
-            document: dict[str, Any] = json.loads(text)
-            if document.pop("format") != _FORMAT:
-                raise ValueError("another format version")
-            lock = cls(**{**document, "packages": tuple(LockedDeb(**row) for row in document["packages"])})
-            lock.signed, lock.target  # noqa: B018  (both raise on a value they cannot read)
-            if not all(p.archive in ARCHIVES and len(bytes.fromhex(p.sha256)) == 32 for p in lock.packages):
-                raise ValueError("a package of an unknown archive or without a sha256")
-        except (ValueError, TypeError, KeyError, AttributeError, InvalidVersion) as error:
-            raise BaseError(
-                f"{name} is no lock of a Debian base: {error}.",
-                hint="Write a new one with `nb2image bases update`.",
-            ) from error
-        return lock
+        return _read(cls, text, name, "a Debian base")
+
+
+@dataclass(frozen=True)
+class ToolchainLock(_Lock):
+    """The packages that a compiler needs beyond those of a base. ``base`` is the `BaseLock.digest` of the one base
+    that they fit: both were resolved from one index."""
+
+    base: str
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:<hex>`` of what decides the content of base and compiler together."""
+        return "sha256:" + digest_of_key("debian-toolchain", self.base, self._rows())
+
+    @property
+    def subject(self) -> str:
+        return f"the compiler for {self.suite}"
+
+    @classmethod
+    def read(cls, text: str | bytes, name: str) -> ToolchainLock:
+        """Read a document; ``name`` stands in messages. Raises `BaseError` when it is none."""
+        return _read(cls, text, name, "the compiler for a Debian base")
+
+
+_Kind = TypeVar("_Kind", bound=_Lock)
+
+
+def _read(kind: type[_Kind], text: str | bytes, name: str, what: str) -> _Kind:
+    try:
+        document: dict[str, Any] = json.loads(text)
+        if document.pop("format") != _FORMAT:
+            raise ValueError("another format version")
+        lock = kind(**{**document, "packages": tuple(LockedDeb(**row) for row in document["packages"])})
+        lock._check()
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidVersion) as error:
+        raise BaseError(
+            f"{name} is no lock of {what}: {error}.",
+            hint="Write a new one with `nb2image bases update`.",
+        ) from error
+    return lock
 
 
 def shipped_lock(suite: str, platform: Platform) -> BaseLock | None:
@@ -122,6 +188,13 @@ def shipped_lock(suite: str, platform: Platform) -> BaseLock | None:
     name = f"{suite}-{platform.architecture}.json"
     file = resources.files("nb2image") / "images" / "bases" / name
     return BaseLock.read(file.read_bytes(), name) if platform.os == "linux" and file.is_file() else None
+
+
+def shipped_toolchain(suite: str, platform: Platform) -> ToolchainLock | None:
+    """The lock of a compiler that nb2image brings for a suite, or None."""
+    name = f"{suite}-{platform.architecture}.json"
+    file = resources.files("nb2image") / "images" / "bases" / "toolchain" / name
+    return ToolchainLock.read(file.read_bytes(), name) if platform.os == "linux" and file.is_file() else None
 
 
 def shipped_names() -> list[tuple[str, str]]:

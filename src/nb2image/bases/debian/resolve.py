@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from nb2image.errors import BaseError
@@ -112,15 +113,23 @@ class PackageIndex:
         return found
 
 
-def closure(index: PackageIndex, seeds: Sequence[str], omitted: Mapping[str, str]) -> dict[str, Stanza]:
-    """The seeds and everything they depend on (``Depends``, ``Pre-Depends``), by name in sorted order.
+def closure(
+    index: PackageIndex,
+    seeds: Sequence[str],
+    omitted: Mapping[str, str],
+    installed: Mapping[str, Stanza] = MappingProxyType({}),
+) -> dict[str, Stanza]:
+    """The seeds and everything they depend on (``Depends``, ``Pre-Depends``) beyond what is installed, by name in
+    sorted order.
 
-    Of alternatives, one that is already chosen satisfies; else one that is omitted; else the first that exists is
-    chosen. Recommendations are not followed. Raises `BaseError` when something does not exist.
+    Of alternatives, one that is installed or already chosen satisfies; else one that is omitted; else the first that
+    exists is chosen. Recommendations are not followed. Raises `BaseError` when something does not exist.
     """
-    chosen: dict[str, Stanza] = {}
+    chosen: dict[str, Stanza] = dict(installed)
     waiting = []
     for name in seeds:
+        if name in installed:
+            continue
         stanza = index.get(name)
         if stanza is None:
             raise BaseError(
@@ -144,4 +153,4 @@ def closure(index: PackageIndex, seeds: Sequence[str], omitted: Mapping[str, str
                     )
                 chosen[candidates[0]] = index.get(candidates[0])  # type: ignore[assignment]
                 waiting.append(candidates[0])
-    return dict(sorted(chosen.items()))
+    return {name: stanza for name, stanza in sorted(chosen.items()) if name not in installed}

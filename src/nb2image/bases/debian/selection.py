@@ -1,4 +1,5 @@
-"""What a Debian base holds: the packages asked for, those left out on purpose, and the paths left out of the rest.
+"""What a Debian base holds: the packages asked for, those left out on purpose, and the paths left out of the rest;
+and what its compiler holds.
 
 The standard library is whole as far as Debian's ``libpython3-stdlib`` goes. ``tkinter``, ``idlelib``, ``turtle`` and
 ``dbm.gnu`` need packages of their own (and an X library), ``ensurepip`` belongs to virtual environments and ``test``
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["OMITTED", "SEEDS", "SEEDS_WHERE_KNOWN", "SUITES", "is_left_out"]
+__all__ = ["OMITTED", "SEEDS", "SEEDS_WHERE_KNOWN", "SUITES", "TOOLCHAIN", "TOOLCHAIN_OMITTED", "is_left_out"]
 
 SUITES = ("bullseye", "bookworm", "trixie")
 """Suites that have a lock, oldest first."""
@@ -69,6 +70,17 @@ OMITTED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Dependencies that count as satisfied and are not installed, each with the reason."""
+
+TOOLCHAIN = ("gcc", "g++", "libc6-dev", "make", "pkg-config", "python3-dev")
+"""What building a source distribution may need of the system, beyond the base."""
+
+TOOLCHAIN_OMITTED: Mapping[str, str] = MappingProxyType(
+    {
+        **OMITTED,
+        "libdpkg-perl": "lets pkg-config of bullseye build for other architectures",
+        "libjs-sphinxdoc": "shows documentation in a browser",
+    }
+)
 
 _DROPPED = (
     "usr/share/bug/",

@@ -83,13 +83,19 @@ def _defaults(tree: Tree) -> None:
 
 
 def _alternatives(tree: Tree) -> None:
-    """mawk, debianutils and tar; manual pages are not there, so neither are their alternatives."""
+    """mawk, debianutils, tar and procps, and of a compiler gcc, g++ and cpp; manual pages are not there, so neither are
+    their alternatives."""
     for path, provider in (
         ("usr/bin/awk", "usr/bin/mawk"),
         ("usr/bin/nawk", "usr/bin/mawk"),
         ("usr/bin/which", "usr/bin/which.debianutils"),
         ("usr/sbin/rmt", "usr/sbin/rmt-tar"),
         ("usr/bin/w", "usr/bin/w.procps"),
+        ("usr/bin/cc", "usr/bin/gcc"),
+        ("usr/bin/c89", "usr/bin/c89-gcc"),
+        ("usr/bin/c99", "usr/bin/c99-gcc"),
+        ("usr/bin/c++", "usr/bin/g++"),
+        ("usr/lib/cpp", "usr/bin/cpp"),
     ):
         if provider in tree and path not in tree:
             name = posixpath.basename(path)
