@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import platform
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nb2image.bases.model import Base
+from nb2image.bases.roots import unpack
 from nb2image.cache import Store
 from nb2image.errors import BytecodeUnavailable
-from nb2image.image.filesystem import FileSystem, read_filesystem
+from nb2image.image.filesystem import read_filesystem
 from nb2image.layers.bytecode import Interpreter
 from nb2image.layers.entry import Entry, FileContent
 from nb2image.progress import Listener, Warned
@@ -125,9 +127,6 @@ def _own(base: Base, root: Path) -> Interpreter:
 
 def _unpacked(base: Base, store: Store) -> Path:
     """The folder that holds what of the base's Python is needed to start it; made once for a base."""
-    root = store.root_of(base.image.digest)
-    if root.is_dir():
-        return root
     library = _library(base) + "/"
     interpreter = str(base.target.interpreter).lstrip("/")
 
@@ -136,36 +135,12 @@ def _unpacked(base: Base, store: Store) -> Path:
             return False
         return path.startswith(library) or path.endswith(f"/{Path(interpreter).name}") or bool(_SHARED.search(path))
 
-    files = read_filesystem(base.image, needed)
-    scratch = store.scratch()
-    try:
-        _unpack(files, needed, scratch)
-        root.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            scratch.rename(root)
-        except OSError:
-            if not root.is_dir():  # another build was quicker
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return root
+    def fill(folder: Path) -> None:
+        unpack(read_filesystem(base.image), folder, needed, _relative)
+
+    return store.unpacked(base.image.digest, fill)
 
 
-def _unpack(files: FileSystem, needed: Callable[[str], bool], scratch: Path) -> None:
-    for path in sorted(files.nodes):
-        info = files.nodes[path].info
-        destination = scratch / path
-        if info.isdir():
-            destination.mkdir(parents=True, exist_ok=True)
-        elif info.issym():
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            target = info.linkname
-            if target.startswith("/"):
-                target = os.path.relpath(target.lstrip("/"), Path(path).parent)
-            destination.symlink_to(target)
-        elif needed(path):
-            data = files.read(path)
-            if data is not None:
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                destination.write_bytes(data)
-                destination.chmod(0o755 if info.mode & 0o111 else 0o644)
+def _relative(path: str, target: str) -> str:
+    """A link's target in a folder that will not be the root."""
+    return posixpath.relpath(target.lstrip("/"), posixpath.dirname(path)) if target.startswith("/") else target
