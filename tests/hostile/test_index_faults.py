@@ -3,8 +3,11 @@ unfinished or wrong is left in the cache."""
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -136,8 +139,10 @@ def test_a_file_that_always_breaks_is_an_error_that_says_so(
     server: IndexServer, store: Store, fetch: Fetch, slept: list[float]
 ) -> None:
     url = server.on("/f", cut(DATA, 1000, tag=""))
-    with pytest.raises(IndexUnreachable, match=r"^127\.0\.0\.1:\d+ cannot be reached: (connection reset|it closed)"):
+    says = r"^127\.0\.0\.1:\d+ did not deliver http.*/f, asked 3 times: (connection reset|it closed)"
+    with pytest.raises(IndexUnreachable, match=says) as caught:
         fetch(url, retries=2)
+    assert re.fullmatch(rf"\d+ of {len(DATA)} bytes of {NAME} arrived", *caught.value.details)
     assert len(slept) == 2
     assert left(store) == []
 
@@ -162,8 +167,110 @@ def test_a_slow_answer_is_given_up_and_repeated(server: IndexServer, fetch: Fetc
 
 
 def test_an_answer_that_never_comes_is_an_error(server: IndexServer, fetch: Fetch) -> None:
-    with pytest.raises(IndexUnreachable, match="it stopped sending"):
-        fetch(server.on("/f", stalled(b"", 0, 0.5)), timeout=0.1, retries=1)
+    with pytest.raises(IndexUnreachable, match="cannot be reached: it did not answer in time"):
+        fetch(server.on("/f", lambda _: time.sleep(0.5)), timeout=0.1, retries=1)
+
+
+def test_an_answer_that_stalls_each_time_is_an_error(server: IndexServer, fetch: Fetch) -> None:
+    with pytest.raises(IndexUnreachable, match=r"did not deliver .*: it stopped sending"):
+        fetch(server.on("/f", stalled(DATA, 10, 0.5)), timeout=0.1, retries=1)
+
+
+def test_an_answer_that_drips_is_given_up_and_repeated(server: IndexServer, fetch: Fetch) -> None:
+    def drip(request: Request) -> None:
+        request.handler.send_response(200)
+        request.handler.send_header("Content-Length", str(len(DATA)))
+        request.handler.end_headers()
+        for n in range(400):
+            request.handler.wfile.write(DATA[n : n + 1])
+            time.sleep(0.05)
+
+    begin = time.monotonic()
+    assert fetch(server.on("/f", drip, body(DATA)), timeout=0.2) == DATA
+    assert time.monotonic() - begin < 5
+    with pytest.raises(IndexUnreachable, match=r"did not deliver .*: it sent \d+ bytes in \d+ s"):
+        fetch(server.on("/f", drip), DATA[::-1], timeout=0.2, retries=1)
+
+
+@pytest.mark.parametrize("stated", [len(DATA) + 5, len(DATA) - 5])
+def test_a_file_of_another_size_than_stated_is_refused_and_a_cached_one_stays(
+    stated: int, server: IndexServer, store: Store, heard: Recorder, make_client: Make
+) -> None:
+    right = wanted(server.on("/f", body(DATA)))
+    wrong = right._replace(size=stated)
+    with pytest.raises(HashMismatch, match="has another size than is stated for it") as caught:
+        download([wrong], IndexSettings(), store, heard, client=make_client(retries=0))
+    assert caught.value.details[0] == f"expected: {stated} bytes"
+    assert left(store) == []
+    (path,) = download([right], IndexSettings(), store, heard, client=make_client()).values()
+    asked = len(server.requests)
+    assert download([wrong], IndexSettings(), store, heard, client=make_client()) == {NAME: path}
+    assert path.read_bytes() == DATA
+    assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_page_in_place_of_a_file_is_called_a_page(
+    known: bool, server: IndexServer, store: Store, heard: Recorder, make_client: Make
+) -> None:
+    page = b"<html>Please log in.</html>"
+    file = wanted(server.on("/f", body(page, Content_Type="text/html; charset=utf-8")))
+    with pytest.raises(HashMismatch) as caught:
+        download([file if known else file._replace(size=None)], IndexSettings(), store, heard, client=make_client())
+    assert caught.value.details[-1] == "sent as:  text/html"
+    assert "a page and no package" in caught.value.hint
+    assert left(store) == []
+
+
+def test_a_file_that_was_packed_on_the_way_says_so(server: IndexServer, store: Store, fetch: Fetch) -> None:
+    packed = gzip.compress(DATA)
+    url = server.on("/f", body(packed, Content_Encoding="gzip"))
+    with pytest.raises(HashMismatch) as caught:
+        fetch(url)
+    assert caught.value.details[-1] == "sent as:  content encoding gzip"
+    assert left(store) == []
+
+
+def test_a_content_length_beyond_the_content_is_a_transfer_that_broke(server: IndexServer, fetch: Fetch) -> None:
+    def longer(request: Request) -> None:
+        request.handler.send_response(200)
+        request.handler.send_header("Content-Length", str(len(DATA) + 100))
+        request.handler.end_headers()
+        request.handler.wfile.write(DATA)
+        request.handler.close_connection = True
+
+    assert fetch(server.on("/f", longer, body(DATA))) == DATA
+    with pytest.raises(IndexUnreachable, match=r"did not deliver .*: it closed the connection in mid-answer"):
+        fetch(server.on("/g", longer), DATA + b"x", retries=1)
+
+
+@pytest.mark.parametrize("places", [(300_000, 1_300_000, 2_999_999), (1, 2, 3)])
+def test_bytes_that_are_there_are_not_sent_again(
+    places: tuple[int, ...], server: IndexServer, fetch: Fetch, heard: Recorder
+) -> None:
+    sent: list[range] = []
+
+    def until(end: int) -> Reply:
+        def reply(request: Request) -> None:
+            start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+            sent.append(range(start, end))
+            handler = request.handler
+            handler.send_response(206 if start else 200)
+            handler.send_header("ETag", '"one"')
+            if start:
+                assert request.headers["If-Range"] == '"one"'
+                handler.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+            handler.send_header("Content-Length", str(len(DATA) - start))
+            handler.end_headers()
+            handler.wfile.write(DATA[start:end])
+            handler.close_connection = True
+
+        return reply
+
+    assert fetch(server.on("/f", *(until(place) for place in (*places, len(DATA))))) == DATA
+    assert sent == [range(*pair) for pair in itertools.pairwise((0, *places, len(DATA)))]
+    assert sum(e.amount for e in heard.events if isinstance(e, Advanced)) == len(DATA)
+    assert not [e for e in heard.events if isinstance(e, Advanced) and e.amount < 0]
 
 
 def test_wrong_content_is_refused_and_not_kept(server: IndexServer, store: Store, fetch: Fetch) -> None:

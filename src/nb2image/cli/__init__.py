@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from nb2image import __version__
-from nb2image.errors import Nb2ImageError
+from nb2image.errors import Nb2ImageError, Unwritable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -76,13 +77,25 @@ def fail(error: Nb2ImageError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+_MACHINE |= {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""What a machine may lack at any moment and in any place: room, permission, descriptors, processes."""
+
+
 def _unexpected(error: Exception) -> Nb2ImageError:
-    """What is no `Nb2ImageError` is a defect of nb2image, whatever the input was."""
+    """What is no `Nb2ImageError` is a defect of nb2image, whatever the input was, unless this machine failed."""
     import traceback
     from pathlib import Path
 
     if os.environ.get("NB2IMAGE_DEBUG"):
         traceback.print_exception(error)
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        what = error.filename if isinstance(error.filename, str) else "Something that nb2image needs"
+        return Unwritable(
+            f"{what} cannot be used: {error.strerror}.",
+            hint="Free some space, memory or descriptors, or correct the permissions; TMPDIR and NB2IMAGE_CACHE_DIR "
+            "name other places for files.",
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())
     return Nb2ImageError(
@@ -106,10 +119,16 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
+        # A second one ends the process as it stands.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         say("interrupted")
         sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
     except Nb2ImageError as error:
         fail(error)
     except Exception as error:  # noqa: BLE001  (the last place that can say so in a sentence)
         fail(_unexpected(error))
+    # All is done and said: an interrupt of the interpreter's own end would only print a traceback.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code if isinstance(code, int) else 0)

@@ -116,18 +116,22 @@ def _cache() -> Iterator[Check]:
 
 
 def _links(folder: Path) -> Check:
+    import hashlib
+
     from nb2image.image.copying import cloned_or_linked
 
     here = Path.cwd()
     purpose = "Layouts written here take their layers from the cache without copying them."
     source = folder / "link"
-    source.write_bytes(b"nb2image")
+    data = b"nb2image"
+    source.write_bytes(data)
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
     try:
         target = Path(tempfile.mkdtemp(prefix=".nb2image-", dir=here))
     except OSError as error:
         return Check("Cache", "links", "absent", f"{here} cannot be written: {error.strerror}", purpose)
     try:
-        if not cloned_or_linked(source, 8, target / "link"):
+        if not cloned_or_linked(source, digest, len(data), target / "link"):
             return Check("Cache", "links", "absent", f"{here} is on another file system; layers are copied", purpose)
         kind = "hard links" if (target / "link").samefile(source) else "reflinks"
         return Check("Cache", "links", "ok", f"{kind} from the cache to {here}", purpose)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,10 +16,6 @@ if TYPE_CHECKING:
     from nb2image.progress import Listener
 
 __all__ = ["run"]
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 # What follows SOURCE belongs to the container: `-p alpha 3` is papermill's.
@@ -60,8 +54,6 @@ def run(
     from nb2image.engines.client import choose
     from nb2image.engines.run import image_mode, run_batch, serve
 
-    # A stopped service or a cancelled job ends the container as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
     there = os.path.exists(source)  # noqa: PTH110 - false, not an error, below a folder that may not be entered
     if source.endswith((".ipynb", ".py")) and not there:
         from nb2image.errors import NotANotebook
@@ -76,14 +68,15 @@ def run(
                 reference = _load_notebook(engine, Path(source), listener, selection)
         if image_mode(engine, reference) == "batch":
             return run_batch(engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer)
-        try:
-            with serve(engine, reference, arguments, sys.stderr.buffer, sys.stderr.buffer) as server:
+        with serve(engine, reference, arguments, sys.stderr.buffer, sys.stderr.buffer) as server:
+            # Whoever serves ends by Ctrl-C or, as a service, by SIGTERM (`nb2image.cli.Terminated`).
+            try:
                 click.echo(server.url)
                 if not quiet:
                     click.echo("Ctrl-C stops it.", err=True)
                 return server.wait()
-        except KeyboardInterrupt:
-            return 0
+            except KeyboardInterrupt:
+                return 0
 
 
 def _load_notebook(engine: Engine, source: Path, listener: Listener, selection: dict[str, Any]) -> str:

@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["IndexClient", "Interrupted", "Retry", "file_path", "is_missing", "refuse"]
+__all__ = ["IndexClient", "Interrupted", "Pace", "Retry", "file_path", "is_missing", "refuse"]
 
 _R = TypeVar("_R")
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 30.0
 _LARGEST_PAGE = 256 << 20
+_SLOWEST = 100
+"""Bytes per second below which an answer counts as stalled: a time-out between two bytes never ends a drip."""
 
 
 class Interrupted(Exception):
@@ -54,9 +56,11 @@ def is_missing(status: int) -> bool:
     return status in {404, 410}
 
 
-def refuse(url: str, status: int, reason: str = "") -> NoReturn:
-    """Raise `IndexAnswered` for an error status."""
+def refuse(url: str, status: int, reason: str = "", after: float | None = None) -> NoReturn:
+    """Raise `IndexAnswered` for an error status; ``after``: the seconds that the answer asks to wait."""
     hint = "Try again later, or name another index with --index-url."
+    if after:
+        hint = f"It asks to wait {after:.0f} s. Try again then, or name another index with --index-url."
     if status in {401, 403, 407}:
         hint = "It may want credentials: put them into netrc, keyring, pip's or uv's configuration, or the URL."
     phrase = f"{status} {reason}".strip()
@@ -160,8 +164,9 @@ class IndexClient:
                 return None
             if response.status_code != 200:
                 refuse(url, response.status_code, response.reason_phrase)
-            pieces, size = [], 0
+            pieces, size, pace = [], 0, self.pace()
             for piece in response.iter_bytes():
+                pace.add(len(piece))
                 pieces.append(piece)
                 size += len(piece)
                 if size > _LARGEST_PAGE:
@@ -210,11 +215,21 @@ class IndexClient:
         if self._stopped.is_set():
             raise Interrupted
 
-    def give_up(self, url: str, retry: Retry) -> NoReturn:
+    def pace(self) -> Pace:
+        """For the body of an answer that is going to be read."""
+        return Pace(self._timeout or (self._network or network()).timeout)
+
+    def give_up(self, url: str, retry: Retry, details: tuple[str, ...] = ()) -> NoReturn:
         """Raise the error of the last attempt."""
         if retry.status is not None:
-            refuse(url, retry.status, retry.reason)
+            refuse(url, retry.status, retry.reason, retry.after)
         url = retry.url or url
+        if retry.answered:
+            raise IndexUnreachable(
+                f"{_host(url)} did not deliver {redact(url)}, asked {self.retries + 1} times: {retry.reason}.",
+                hint="Try again later, or name another index with --index-url.",
+                details=details,
+            ) from retry
         error = IndexUnreachable(
             f"{_host(url)} cannot be reached: {retry.reason}.",
             hint="Check the network and the URL, name another index with --index-url, or build with --offline.",
@@ -257,14 +272,14 @@ class IndexClient:
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             if self._stopped.is_set():
                 raise Interrupted from error
-            raise self._as_failure(url, error) from error
+            raise self._as_failure(url, error, answered=response is not None) from error
         finally:
             if response is not None:
                 with self._lock:
                     self._open.discard(response)
                 response.close()
 
-    def _as_failure(self, url: str, error: Exception) -> Exception:
+    def _as_failure(self, url: str, error: Exception, *, answered: bool) -> Exception:
         import httpx
 
         with contextlib.suppress(AttributeError, RuntimeError):
@@ -274,16 +289,16 @@ class IndexClient:
                 f"{redact(url)} leads to no URL that can be fetched.", hint="Name another index with --index-url."
             )
         if isinstance(error, httpx.DecodingError):
-            return Retry("its answer is damaged (content encoding)", url=url)
+            return Retry("its answer is damaged (content encoding)", url=url, answered=True)
         certificate = _certificate_error(error)
         if certificate is not None:
             return IndexUnreachable(
                 f"{_host(url)} cannot be reached: its certificate is not trusted ({certificate}).",
                 hint="Set pip's `cert` (PIP_CERT) to the file of your authorities, or `trusted-host` to accept it.",
             )
-        reason = _reason(error)
+        reason = _reason(error, answered=answered)
         unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
-        return Retry(reason, unconnected=unconnected, url=url)
+        return Retry(reason, unconnected=unconnected, answered=answered, url=url)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         client, logins = self._http(), self._logins()
@@ -335,8 +350,9 @@ class IndexClient:
 
 
 class Retry(Exception):
-    """A failure that may pass. ``status`` where there was an answer; ``after`` seconds that it asks to wait;
-    ``unconnected`` where the host was not even reached; ``url`` where a redirect had led by then."""
+    """A failure that may pass. ``status`` where that is the failure; ``after`` seconds that the answer asks to wait;
+    ``unconnected`` where the host was not even reached, ``answered`` where an answer had begun; ``url`` where a
+    redirect had led by then."""
 
     def __init__(
         self,
@@ -345,6 +361,7 @@ class Retry(Exception):
         after: float | None = None,
         *,
         unconnected: bool = False,
+        answered: bool = False,
         url: str | None = None,
     ) -> None:
         super().__init__(reason)
@@ -352,7 +369,26 @@ class Retry(Exception):
         self.status = status
         self.after = after
         self.unconnected = unconnected
+        self.answered = answered
         self.url = url
+
+
+class Pace:
+    """Watches how fast an answer comes; ``timeout`` in seconds is the longest that nothing may come."""
+
+    def __init__(self, timeout: float) -> None:
+        self._window = 2 * timeout
+        self._begin = time.monotonic()
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes that came. Raises `Retry` when there were next to none for twice the time-out."""
+        self._size += size
+        now = time.monotonic()
+        if now - self._begin > self._window:
+            if self._size < _SLOWEST * (now - self._begin):
+                raise Retry(f"it sent {self._size} bytes in {now - self._begin:.0f} s", answered=True)
+            self._begin, self._size = now, 0
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -378,20 +414,20 @@ def _certificate_error(error: BaseException | None) -> str | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, *, answered: bool) -> str:
     import httpx
 
     if isinstance(error, httpx.ConnectTimeout):
         return "connecting took too long"
     if isinstance(error, httpx.TimeoutException):
-        return "it stopped sending"
+        return "it stopped sending" if answered else "it did not answer in time"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror[0].lower() + cause.strerror[1:]
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.RemoteProtocolError):
-        return "it closed the connection in mid-answer"
+        return "it closed the connection in mid-answer" if answered else "it closed the connection without an answer"
     return f"the connection broke ({type(error).__name__})"
 
 

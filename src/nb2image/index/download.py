@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from packaging.pylock import Package, PackageSdist, PackageWheel
 
@@ -153,6 +153,7 @@ class _Transfer:
         self.wanted = _wanted(file)
         self.validator: str | None = None
         self.resumed = False
+        self.sent_as = ""
         self._writing = writing
         self._listener = listener
         self._others = {a: hashlib.new(a) for a in self.wanted if a != "sha256"}
@@ -170,10 +171,7 @@ class _Transfer:
     def restart(self) -> None:
         if self.size:
             self._listener(Advanced("download", self.file.filename, -self.size))
-        self._writing.stream.seek(0)
-        self._writing.stream.truncate()
-        self._writing.sha256 = hashlib.sha256()
-        self._writing.size = 0
+        self._writing.restart()
         self._others = {a: hashlib.new(a) for a in self._others}
         self.validator = None
         self.resumed = False
@@ -222,18 +220,31 @@ class _Fetcher:
             transfer = _Transfer(file, writing, self._listener)
             source = self._fill(transfer)
             if differing := transfer.wrong():
-                self._refuse(file, source, *differing)
+                self._refuse(transfer, source, *differing)
+            if file.size not in {None, transfer.size}:
+                # Which wheels share a layer follows from the sizes: a wrong one would change the image.
+                self._refuse(transfer, source, f"{file.size} bytes", f"{transfer.size} bytes")
             path = transfer.commit(self._store)
         self._unfinished.discard(writing.path)
         self._listener(Finished("download", file.filename, time.perf_counter() - begin))
         return path
 
-    def _refuse(self, file: LockedFile, source: str, expected: str, found: str) -> None:
+    def _refuse(self, transfer: _Transfer, source: str, expected: str, found: str) -> NoReturn:
+        what = "hash than the lock states" if ":" in expected else "size than is stated for it"
+        kind = (f"sent as:  {transfer.sent_as}",) if transfer.sent_as else ()
+        hint = (
+            "The file was changed after it was locked, or damaged on the way: do not use it; "
+            "try another index with --index-url, or lock the notebook again."
+        )
+        if transfer.sent_as.startswith("text/"):
+            hint = (
+                "The answer is a page and no package: something between may want a login. "
+                "Open the URL in a browser, or try another index with --index-url."
+            )
         raise HashMismatch(
-            f"{file.filename} from {source} has another hash than the lock states.",
-            hint="The file was changed after it was locked, or damaged on the way: do not use it; "
-            "try another index with --index-url, or lock the notebook again.",
-            details=(f"expected: {expected}", f"got:      {found}"),
+            f"{transfer.file.filename} from {source} has another {what}.",
+            hint=hint,
+            details=(f"expected: {expected}", f"got:      {found}", *kind),
         )
 
     def _fill(self, transfer: _Transfer) -> str:
@@ -306,7 +317,9 @@ class _Fetcher:
                 if transfer.size >= furthest + _PROGRESS:
                     number, furthest = 0, transfer.size
                 if number >= self._client.retries:
-                    self._client.give_up(url, retry)
+                    if isinstance(retry, _Short):
+                        self._refuse(transfer, redact(url), f"{transfer.file.size} bytes", f"{transfer.size} bytes")
+                    self._client.give_up(url, retry, _arrived(transfer))
                 self._client.wait(number, retry)
                 number += 1
                 continue
@@ -330,25 +343,46 @@ class _Fetcher:
             elif status == 200:
                 transfer.restart()
                 transfer.validator = _validator(response)
+                transfer.sent_as = _sent_as(response)
             elif status in {206, 416}:
                 transfer.restart()
-                raise Retry("it answered with another part of the file than asked for")
+                raise Retry("it answered with another part of the file than asked for", answered=True)
             else:
                 return status
+            pace = self._client.pace()
             # Raw: a server that calls the gzip of a .tar.gz an encoding must not have it undone.
             for piece in response.iter_raw():
+                pace.add(len(piece))
                 transfer.write(piece)
                 self._check_length(transfer, url)
                 if self._stopped.is_set():
                     raise Interrupted
-        if transfer.file.size is not None and transfer.size < transfer.file.size:
-            raise Retry("it closed the connection in mid-file")
+        if transfer.file.size is not None and transfer.size < transfer.file.size and transfer.wrong():
+            raise _Short("it sent less than the file and called that all", answered=True)
         return 200
 
     def _check_length(self, transfer: _Transfer, url: str) -> None:
         limit = transfer.file.size
         if limit is not None and transfer.size > limit:
-            self._refuse(transfer.file, redact(url), f"{limit} bytes", f"{transfer.size} bytes or more")
+            self._refuse(transfer, redact(url), f"{limit} bytes", f"{transfer.size} bytes or more")
+
+
+class _Short(Retry):
+    """An answer that is complete by its own account, and shorter than the file."""
+
+
+def _arrived(transfer: _Transfer) -> tuple[str, ...]:
+    whole = f" of {transfer.file.size}" if transfer.file.size is not None else ""
+    return (f"{transfer.size}{whole} bytes of {transfer.file.filename} arrived",) if transfer.size else ()
+
+
+def _sent_as(response: httpx.Response) -> str:
+    """What an answer says of itself where that is not what a file is sent as; empty otherwise."""
+    kind = str(response.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+    encoding = str(response.headers.get("Content-Encoding", "")).strip().lower()
+    page = kind if kind.startswith("text/") else ""
+    packed = f"content encoding {encoding}" if encoding not in {"", "identity"} else ""
+    return ", ".join(word[:60] for word in (page, packed) if word)
 
 
 def _validator(response: httpx.Response) -> str | None:
