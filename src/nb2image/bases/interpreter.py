@@ -136,7 +136,7 @@ def _unpacked(base: Base, store: Store) -> Path:
         return path.startswith(library) or path.endswith(f"/{Path(interpreter).name}") or bool(_SHARED.search(path))
 
     def fill(folder: Path) -> None:
-        unpack(read_filesystem(base.image), folder, needed, _relative)
+        unpack(read_filesystem(base.image), folder, wanted=needed, link=_relative)
 
     return store.unpacked(base.image.digest, fill)
 

@@ -9,12 +9,15 @@ import posixpath
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from nb2image.cache import Store, digest_of_key
+from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem, Node, read_filesystem
 from nb2image.image.model import Image
 from nb2image.image.streams import damaged, layer_members
+from nb2image.layers.entry import parents
 
 __all__ = ["unpack", "unpacked_root"]
 
@@ -23,68 +26,85 @@ _LATEST = 1 << 33
 """Seconds since 1970 that every file system can hold, give or take (ext4 ends in 2446)."""
 
 
-def unpacked_root(image: Image, store: Store) -> Path:
+def unpacked_root(image: Image, store: Store, *, points: tuple[str, ...] = ()) -> Path:
     """The whole root file system of an image, unpacked once; for a read-only root of bubblewrap, say.
 
     Everything belongs to the user who asks, who may enter every folder and read every file; nobody else may write, and
     no file runs with another user's rights. Device nodes and pipes are left out; links are as the image has them, so
-    an absolute one leads out of the folder unless it is the root. Raises `NotAnImage` or `Unwritable`.
+    an absolute one leads out of the folder unless it is the root. ``points`` (relative to the root) are folders that
+    must be there to be mounted over. Raises `NotAnImage` or `Unwritable`.
     """
 
     def fill(folder: Path) -> None:
-        unpack(read_filesystem(image), folder)
+        unpack(read_filesystem(image), folder, points=points)
 
-    return store.unpacked(f"sha256:{digest_of_key('root', _FORMAT, image.digest)}", fill)
+    return store.unpacked(f"sha256:{digest_of_key('root', _FORMAT, points, image.digest)}", fill)
 
 
 def unpack(
     files: FileSystem,
     folder: Path,
+    *,
     wanted: Callable[[str], bool] = lambda _: True,
     link: Callable[[str, str], str] = lambda _, target: target,
+    points: tuple[str, ...] = (),
 ) -> None:
     """Write an image's directories, links and those regular files that are ``wanted`` (by path) below an empty folder.
 
-    ``link`` gives the target of a symbolic link from its path and the target that the image states. Nothing is
-    written outside of the folder, whatever links the image has. Layers are read once more. Raises `NotAnImage`, and
-    `OSError` when something cannot be written.
+    ``link`` gives the target of a symbolic link from its path and the target that the image states; ``points`` are
+    made besides where they are not there. Nothing is written outside of the folder, whatever links the image has.
+    Layers are read once more. Raises `NotAnImage`, and `OSError` when something cannot be written.
     """
+    nodes = _placed(files, points)
+    for path in sorted(path for path, node in nodes.items() if node.info.isdir()):
+        (folder / path).mkdir(mode=nodes[path].info.mode & 0o755 | 0o700)
     places: dict[tuple[int, str], list[Path]] = {}
-    directories: dict[str, Path] = {"": folder}
-
-    def directory(path: str) -> Path:
-        """The folder of a directory of the image: by their names alone, so that no link on the disk is followed."""
-        if path not in directories:
-            parent, _, name = path.rpartition("/")
-            made = directory(parent) / name
-            made.mkdir(mode=_mode(files.nodes[path]))
-            directories[path] = made
-        return directories[path]
-
-    def place(path: str) -> Path:
-        """Where a path stands: its directory may be reached by links that another layer made."""
-        parent, _, name = path.rpartition("/")
-        found = files.resolve(parent)
-        if found is None or not files.is_directory(found):
-            raise damaged(
-                f"layer {files.layers[files.nodes[path].layer].descriptor.digest}", f"{path!r} is in no folder"
-            )
-        return directory(found) / name
-
-    for path in sorted(files.nodes):
-        node = files.nodes[path]
-        if node.info.isdir():
-            if files.resolve(path) == path:
-                directory(path)
-        elif node.info.issym():
-            place(path).symlink_to(link(path, node.info.linkname))
-        elif (node.info.isreg() or node.info.islnk()) and wanted(path):
-            places.setdefault(_source(files, node), []).append(place(path))
+    for path, node in nodes.items():
+        if (node.info.isreg() or node.info.islnk()) and wanted(path):
+            places.setdefault(_source(files, node), []).append(folder / path)
     for number in sorted({number for number, _ in places}):
         _write(files, number, places)
     if places:
         (number, path), _ = places.popitem()
-        raise damaged(f"layer {files.layers[number].descriptor.digest}", f"{path!r} is linked to and missing")
+        raise _broken(files, number, f"{path!r} is linked to and missing")
+    # Last, so that nothing is written through one.
+    for path, node in nodes.items():
+        if node.info.issym():
+            (folder / path).symlink_to(link(path, node.info.linkname))
+
+
+def _placed(files: FileSystem, points: tuple[str, ...]) -> dict[str, Node]:
+    """What stands where, with directories only above: a path may run through the links of another layer."""
+    nodes: dict[str, Node] = {}
+    displaced = []
+    for path in sorted(files.nodes):
+        parent = path.rpartition("/")[0]
+        if not parent or (parent in nodes and nodes[parent].info.isdir()):
+            nodes[path] = files.nodes[path]
+        else:
+            displaced.append(path)
+    placed = replace(files, nodes=nodes)
+    for path in displaced:
+        parent, _, name = path.rpartition("/")
+        found = placed.resolve(parent)
+        if found is None or not placed.is_directory(found):
+            raise _broken(files, files.nodes[path].layer, f"{path!r} is in no folder")
+        nodes.setdefault(f"{found}/{name}".lstrip("/"), files.nodes[path])
+    for point in points:
+        for path in (*parents(point), point):
+            if not nodes.setdefault(path, Node(0, _directory(path))).info.isdir():
+                raise _broken(files, nodes[path].layer, f"{path!r} is no folder")
+    return nodes
+
+
+def _directory(path: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(path)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info
+
+
+def _broken(files: FileSystem, number: int, what: str) -> NotAnImage:
+    return damaged(f"layer {files.layers[number].descriptor.digest}", what)
 
 
 def _source(files: FileSystem, node: Node) -> tuple[int, str]:
@@ -127,7 +147,3 @@ def _write_file(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> None
         os.fchmod(file.fileno(), info.mode & 0o755 | 0o400)
     with contextlib.suppress(OverflowError):
         os.utime(path, (0, min(max(0, info.mtime), _LATEST)))
-
-
-def _mode(node: Node) -> int:
-    return node.info.mode & 0o755 | 0o700
