@@ -49,22 +49,17 @@ class Bench:
         self.layout = folder / "layout"
         self.document: dict[str, Any] = {}
 
+    def command(self, *more: str) -> list[str]:
+        """The build without an output."""
+        return [sys.executable, "-m", "nb2image", "build", str(self.notebook), "-q", "--json", *self.options, *more]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "NB2IMAGE_CACHE_DIR": str(self.cache)}
+
     def build(self, *more: str) -> dict[str, Any]:
-        command = [
-            sys.executable,
-            "-m",
-            "nb2image",
-            "build",
-            str(self.notebook),
-            "-o",
-            str(self.layout),
-            "-q",
-            "--json",
-        ]
-        environment = {**os.environ, "NB2IMAGE_CACHE_DIR": str(self.cache)}
-        done = subprocess.run(
-            [*command, *self.options, *more], check=True, capture_output=True, text=True, env=environment
-        )
+        command = self.command("-o", str(self.layout), *more)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=self.environ)
         self.document = json.loads(done.stdout)
         return self.document
 
