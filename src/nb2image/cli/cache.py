@@ -8,19 +8,11 @@ import re
 import click
 
 from nb2image.cache import ROOMS, Store
+from nb2image.sizes import shown
 
 __all__ = ["cache"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def shown(size: float) -> str:
-    """A size in bytes as people read it."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:

@@ -140,7 +140,7 @@ def _links(folder: Path) -> Check:
 
 
 def _shown(size: float) -> str:
-    from nb2image.cli.cache import shown
+    from nb2image.sizes import shown
 
     return shown(size)
 

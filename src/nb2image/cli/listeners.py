@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nb2image.cli import say
-from nb2image.cli.cache import shown
 from nb2image.progress import Advanced, Event, Finished, Listener, Note, Started, Warned
+from nb2image.sizes import shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

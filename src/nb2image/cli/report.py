@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nb2image.cli.cache import shown
 from nb2image.index.credentials import redact
 from nb2image.plan import Plan
+from nb2image.sizes import shown
 
 if TYPE_CHECKING:
     from nb2image.build import Built
