@@ -56,6 +56,7 @@ __all__ = [
     "TargetError",
     "TooManyLayers",
     "UnhashedPackage",
+    "Unresolvable",
     "UnsupportedSource",
     "UnusableRepository",
     "Unwritable",
@@ -175,7 +176,7 @@ class IndexFailure(Nb2ImageError):
 
 
 class IndexUnreachable(IndexFailure):
-    """No answer: name resolution, refused connection, time-out, TLS."""
+    """No answer, or none that arrives whole: name resolution, refused connection, time-out, TLS, a broken transfer."""
 
     exit_code = 20
 
@@ -202,6 +203,12 @@ class NotCached(IndexFailure):
     """``--offline`` and something needed is not in the cache."""
 
     exit_code = 24
+
+
+class Unresolvable(IndexFailure):
+    """No versions at the indexes satisfy some requirements; ``details`` are the resolver's words."""
+
+    exit_code = 25
 
 
 # -- matching ------------------------------------------------------------------------------------------

@@ -77,6 +77,21 @@ class Engine:
         return bool(self._info.get("Rootless")) or any("rootless" in str(option) for option in options)
 
     @property
+    def architecture(self) -> str:
+        """Of the machine that runs containers, as ``uname -m`` or as OCI platforms spell it."""
+        return str(self._info.get("Architecture") or "")
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether containers can be given a limit of memory."""
+        return bool(self._info.get("MemoryLimit"))
+
+    @property
+    def limits_processes(self) -> bool:
+        """Whether containers can be given a limit of processes."""
+        return bool(self._info.get("PidsLimit"))
+
+    @property
     def takes_partial_archives(self) -> bool:
         """Whether an archive may lack layers that the engine has. Docker's containerd image store needs them all."""
         if self.name == "podman":

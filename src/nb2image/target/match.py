@@ -21,10 +21,12 @@ __all__ = ["Match", "Row", "Wishes", "match"]
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked for. ``base``: a candidate's name, None for ``auto``; ``python``: ``X.Y`` or None."""
+    """What the user asked for. ``base``: a candidate's name, None for ``auto``; ``python``: ``X.Y`` or None;
+    ``build_sdists``: a package without a wheel may be built from its source distribution."""
 
     base: str | None = None
     python: str | None = None
+    build_sdists: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def _python_fits(lock: Lock, target: Target, python: str | None) -> bool:
 
 
 def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes) -> Match:
-    """Choose by Python, then by what the packages need (glibc), then the newest glibc, then the smallest size.
+    """Choose by Python, then by what the packages need (glibc), then the one that has the fewest packages to build
+    from source distributions, then the newest glibc, then the smallest size.
 
     The lock must be complete. Raises `NoMatchingBase` when no candidate has the Python that is wanted, and
     `NoMatchingFiles` when one has it but some packages have no file for it. Never takes another Python than
@@ -82,24 +85,31 @@ def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes) -> Match:
     fitting = [c for c in named if _python_fits(lock, c.target, python)]
     if not fitting:
         raise _no_python(lock, named, wishes, python, asker)
-    tried = [(candidate, select(lock, candidate.target)) for candidate in fitting]
+    tried = [(candidate, select(lock, candidate.target, build_sdists=wishes.build_sdists)) for candidate in fitting]
     complete = [(c, s) for c, s in tried if s.complete]
     if not complete:
         candidate, selection = min(tried, key=lambda pair: len(pair[1].misses))
         raise no_files(lock, candidate.target, selection)
-    chosen, selection = max(complete, key=lambda pair: (pair[0].target.glibc or Version("0"), -pair[0].size))
+    chosen, selection = max(
+        complete,
+        key=lambda pair: (-len(pair[1].sources), pair[0].target.glibc or Version("0"), -pair[0].size),
+    )
     results = {c.name: s for c, s in tried}
-    rows = tuple(_row(c, chosen, results.get(c.name), python, asker) for c in candidates)
+    rows = tuple(_row(c, chosen, results.get(c.name), len(selection.sources), python, asker) for c in candidates)
     return Match(chosen, selection, rows, tuple(_reasons(lock, chosen, selection, python, asker, wishes)))
 
 
-def _row(candidate: Candidate, chosen: Candidate, selection: Selection | None, python: str | None, asker: str) -> Row:
-    total = len(selection.chosen) + len(selection.misses) if selection else 0
-    satisfied = len(selection.chosen) if selection else 0
+def _row(
+    candidate: Candidate, chosen: Candidate, selection: Selection | None, built: int, python: str | None, asker: str
+) -> Row:
+    satisfied = len(selection.chosen) + len(selection.sources) if selection else 0
+    total = satisfied + len(selection.misses) if selection else 0
     if candidate is chosen:
         reason = "chosen"
     elif selection is None:
         reason = f"Python {candidate.target.minor}, and {asker} asks for {python}" if python else "not asked for"
+    elif selection.complete and len(selection.sources) > built:
+        reason = f"{len(selection.sources)} packages would have to be built from source distributions"
     elif selection.complete:
         reason = "would do as well; the other has the newer glibc or is smaller"
     else:
@@ -119,10 +129,15 @@ def _reasons(
         reasons.append(f"the lock takes Python {lock.pylock.requires_python}, and it has {chosen.target.python}")
     else:
         reasons.append("the lock names no Python; this is the newest base that suits every package")
-    reasons.append(
-        f"each of the {len(selection.chosen)} packages has a wheel for it"
-        + (f" (glibc {chosen.target.glibc})" if chosen.target.glibc else "")
-    )
+    libc = f" (glibc {chosen.target.glibc})" if chosen.target.glibc else ""
+    if selection.sources:
+        total = len(selection.chosen) + len(selection.sources)
+        reasons.append(
+            f"{len(selection.chosen)} of the {total} packages have a wheel for it{libc}, "
+            f"and {len(selection.sources)} can be built from source distributions"
+        )
+    else:
+        reasons.append(f"each of the {len(selection.chosen)} packages has a wheel for it{libc}")
     return reasons
 
 
@@ -131,18 +146,24 @@ def _no_python(
 ) -> NoMatchingBase:
     wanted = f"Python {python} ({asker})" if python else f"Python {lock.pylock.requires_python} ({lock.source})"
     offered = ", ".join(f"{c.name} (Python {c.target.minor})" for c in named)
-    usable = [c for c in named if select(lock, c.target).complete]
+
+    def selected(candidate: Candidate) -> Selection:
+        return select(lock, candidate.target, build_sdists=wishes.build_sdists)
+
+    usable = [c for c in named if selected(c).complete]
     if usable:
         best = min(usable, key=lambda c: abs(c.target.python.minor - Version(python or c.target.minor).minor))
-        total = len(select(lock, best.target).chosen)
+        of_best = selected(best)
+        total = len(of_best.chosen) + len(of_best.sources)
+        built = f", or can be built ({len(of_best.sources)})" if of_best.sources else ""
         hint = (
-            f"Every one of the {total} locked packages has a wheel for Python {best.target.minor}: "
+            f"Every one of the {total} locked packages has a wheel for Python {best.target.minor}{built}: "
             f"build with --python {best.target.minor} if the notebook may run on it, or give an image that has "
             f"the right Python with --base PATH."
         )
     else:
-        nearby = min(named, key=lambda c: len(select(lock, c.target).misses))
-        selection = select(lock, nearby.target)
+        nearby = min(named, key=lambda c: len(selected(c).misses))
+        selection = selected(nearby)
         missing = ", ".join(miss.name for miss in selection.misses[:6])
         more = f" and {len(selection.misses) - 6} more" if len(selection.misses) > 6 else ""
         hint = (
@@ -153,8 +174,11 @@ def _no_python(
     return NoMatchingBase(f"{what} {wanted}; there are: {offered}.", hint=hint)
 
 
-def no_files(lock: Lock, target: Target, selection: Selection) -> NoMatchingFiles:
-    """The error table: one row per package, and the nearest target that would do."""
+def no_files(lock: Lock, target: Target, selection: Selection, unbuilt: str = "") -> NoMatchingFiles:
+    """The error table: one row per package, and the nearest target that would do.
+
+    ``unbuilt`` says why source distributions of the table are not built, and what would change that.
+    """
     total = len(selection.chosen) + len(selection.misses)
     close: Nearest = nearest(lock, target)
     first = max(len(f"{m.name} {m.version}") for m in selection.misses)
@@ -168,7 +192,8 @@ def no_files(lock: Lock, target: Target, selection: Selection) -> NoMatchingFile
     advice = f"{close}." if close.python != target.minor or not close.missing else ""
     sources = [m.name for m in selection.misses if m.reason == "only a source distribution"]
     if sources:
-        advice += f" {', '.join(sources)}: only source distributions, which need another version in the lock."
+        why = unbuilt or "and no strong hash of the lock holds them: lock another version."
+        advice += f" {', '.join(sources)}: only source distributions, {why}"
     return NoMatchingFiles(
         f"{what} that {target} can install.",
         details=tuple(rows),

@@ -9,18 +9,18 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from packaging.markers import Marker
-from packaging.pylock import Package, PackageWheel
+from packaging.pylock import Package, PackageSdist, PackageWheel
 from packaging.tags import Tag
 from packaging.utils import BuildTag, InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from nb2image.errors import LockedTwice
-from nb2image.lock.model import Lock
+from nb2image.lock.model import STRONG_HASHES, Lock
 
 if TYPE_CHECKING:
     from nb2image.target.model import Target
 
-__all__ = ["Chosen", "Miss", "Nearest", "Selection", "applicable", "nearest", "select"]
+__all__ = ["Chosen", "Miss", "Nearest", "Selection", "Source", "applicable", "nearest", "select"]
 
 _PYTHONS = tuple(f"3.{minor}" for minor in range(6, 16))
 # High enough to accept every manylinux tag there is; which glibc a wheel really needs is read from its own tags.
@@ -36,6 +36,20 @@ class Chosen(NamedTuple):
     wheel: PackageWheel
 
 
+class Source(NamedTuple):
+    """A locked package that has no wheel for the target, and the source distribution that one can be built from."""
+
+    package: Package
+    sdist: PackageSdist
+
+    @property
+    def looks(self) -> str:
+        """Whether the build needs a compiler, as far as the lock tells: ``compiled`` where other platforms or Pythons
+        have wheels of their own, else ``unknown``."""
+        parsed = (_parsed(wheel.filename) for wheel in self.package.wheels or ())
+        return "compiled" if any(tag.platform != "any" for each in parsed if each for tag in each[1]) else "unknown"
+
+
 @dataclass(frozen=True)
 class Miss:
     """A locked package that the target cannot install: what the lock offers of it and why none will do."""
@@ -48,11 +62,13 @@ class Miss:
 
 @dataclass(frozen=True)
 class Selection:
-    """The outcome for one target. ``skipped`` names packages whose marker excludes the target."""
+    """The outcome for one target. ``skipped`` names packages whose marker excludes the target, ``sources`` are
+    to be built."""
 
     chosen: tuple[Chosen, ...]
     misses: tuple[Miss, ...]
     skipped: tuple[str, ...]
+    sources: tuple[Source, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -144,8 +160,18 @@ def _why(package: Package, target: Target) -> str:
     return f"no wheel for Python {target.minor} on {target.platform}"
 
 
-def select(lock: Lock, target: Target) -> Selection:
+def _source(package: Package) -> Source | None:
+    """The source distribution, when a hash of the lock holds it."""
+    sdist = package.sdist
+    if sdist is None or package.version is None or not any(sdist.hashes.get(each) for each in STRONG_HASHES):
+        return None
+    return Source(package, sdist)
+
+
+def select(lock: Lock, target: Target, *, build_sdists: bool = False) -> Selection:
     """Choose the best wheel of each applicable package; `Selection.misses` has those without one.
+
+    With ``build_sdists`` those that have a source distribution are in `Selection.sources` instead.
 
     The lock must be complete (every package with its files). Raises `LockedTwice`.
     """
@@ -153,14 +179,18 @@ def select(lock: Lock, target: Target) -> Selection:
     packages, skipped = applicable(lock, target)
     chosen: list[Chosen] = []
     misses: list[Miss] = []
+    sources: list[Source] = []
     for package in packages:
         fits = package.requires_python is None or package.requires_python.contains(target.python, prereleases=True)
         wheel = _best(package, ranks) if fits else None
-        if wheel is None:
+        source = _source(package) if wheel is None and fits and build_sdists else None
+        if source is not None:
+            sources.append(source)
+        elif wheel is None:
             misses.append(Miss(package.name, str(package.version), offers(package), _why(package, target)))
         else:
             chosen.append(Chosen(package, wheel))
-    return Selection(tuple(chosen), tuple(misses), tuple(skipped))
+    return Selection(tuple(chosen), tuple(misses), tuple(skipped), tuple(sources))
 
 
 def _floor(wheel: PackageWheel, accepted: Iterable[Tag]) -> int | None:

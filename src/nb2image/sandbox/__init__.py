@@ -1,0 +1,1 @@
+"""Places where code of strangers may run: without network, as nobody, with one folder to write into."""

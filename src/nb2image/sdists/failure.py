@@ -1,0 +1,81 @@
+"""One sentence on why a build failed, from the end of its log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["lacks_compiler", "last_lines", "reason"]
+
+_LINES = 20
+_PROGRAMS = r"(?:\S*(?:gcc|g\+\+|clang|cc|c\+\+|make|cmake|ninja|gfortran|rustc|cargo|pkg-config|swig|nvcc|go))"
+_COMPILER = re.compile(
+    r"(?P<program>[\w.+-]*(?:gcc|g\+\+|clang|\bcc|c\+\+))'?:? ?(?:failed: )?(?:No such file|(?:command )?not found)"
+    r"|unable to execute '(?P<executed>[^']+)'"
+    r"|error: command '(?P<command>[^']+)' failed: No such file"
+    r"|(?:fatal error|error): (?P<header>Python\.h): No such file"
+    r"|Unknown compiler\(s\)|No CMAKE_C(?:XX)?_COMPILER could be found"
+)
+
+
+class _Rule(NamedTuple):
+    pattern: re.Pattern[str]
+    sentence: Callable[[re.Match[str]], str]
+
+
+_RULES = (
+    _Rule(
+        re.compile(r"fatal error: (?P<name>[^:\s]+): No such file or directory"),
+        lambda m: f"the header {m['name']} is missing",
+    ),
+    _Rule(re.compile(r"cannot find -l(?P<name>\S+?):?(?:\s|$)"), lambda m: f"the library {m['name']} is missing"),
+    _Rule(
+        re.compile(r"can't find Rust compiler|[Rr]ust(?: toolchain| compiler)? (?:is )?not (?:found|installed)"),
+        lambda _: "it needs Rust, which no base has",
+    ),
+    _Rule(
+        re.compile(rf"(?:command|execute|program|file or directory:)? ?'?(?P<name>{_PROGRAMS})'?(?: failed)?: "
+                   r"(?:No such file or directory|command not found|not found)"),
+        lambda m: f"the program {m['name']} is missing",
+    ),
+    _Rule(
+        re.compile(r"No such file or directory: '(?P<name>[\w.+-]+)'"),
+        lambda m: f"the program or file {m['name']} is missing",
+    ),
+    _Rule(
+        re.compile(r"ModuleNotFoundError: No module named '(?P<name>[\w.]+)'"),
+        lambda m: f"it imports {m['name']}, which its build requirements do not name",
+    ),
+    _Rule(
+        re.compile(r"Temporary failure in name resolution|Network is unreachable|Name or service not known"),
+        lambda _: "it wants the network while it is built, and there is none",
+    ),
+    _Rule(re.compile(r"Read-only file system: '(?P<name>[^']+)'"), lambda m: f"it wants to write {m['name']}"),
+    _Rule(re.compile(r"^MemoryError|virtual memory exhausted", re.MULTILINE), lambda _: "its memory did not suffice"),
+    _Rule(re.compile(r"\[Errno 28\]|No space left on device"), lambda _: "its disk space did not suffice"),
+)  # fmt: skip
+
+
+def lacks_compiler(log: str) -> bool:
+    """Whether a build without a compiler failed for want of one."""
+    return _COMPILER.search(log) is not None
+
+
+def reason(log: str) -> str:
+    """Why, as far as the log tells; without a full stop, to follow "cannot be built: "."""
+    if (found := _COMPILER.search(log)) is not None:
+        if found["header"]:
+            return "the headers of Python are missing"
+        name = found["program"] or found["executed"] or found["command"]
+        return f"it needs a compiler ({name})" if name else "it needs a compiler"
+    for rule in _RULES:
+        if (match := rule.pattern.search(log)) is not None:
+            return rule.sentence(match)
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return f"its build backend says {lines[-1][:200].rstrip('.')!r}" if lines else "its build backend says nothing"
+
+
+def last_lines(log: str) -> tuple[str, ...]:
+    """The end of the log, as an error shows it."""
+    return tuple(line[:500] for line in log.rstrip().splitlines()[-_LINES:])
