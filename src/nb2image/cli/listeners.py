@@ -33,6 +33,7 @@ _VERBS = {
     "assemble": "Assembling",
     "write": "Writing",
     "load": "Loading",
+    "export": "Exporting",
 }
 _PIECES = {"download", "layer", "index"}
 """Tasks that a stage has many of."""

@@ -25,10 +25,15 @@ __all__ = [
     "Part",
     "Provenance",
     "Tally",
+    "part_of",
+    "part_title",
 ]
 
 OwnerKind: TypeAlias = Literal["wheel", "debian", "nb2image", "notebook", "base", "nobody"]
 FileKind: TypeAlias = Literal["file", "symlink", "hardlink", "special"]
+
+_BIGGEST = 5
+"""Files that are named of each package."""
 
 
 class Owner(NamedTuple):
@@ -212,6 +217,17 @@ class Inspection:
         for file in self.files:
             found[file.owner] = found[file.owner].plus(file)
         return tuple(found)
+
+    @cached_property
+    def details(self) -> tuple[tuple[tuple[int, ...], tuple[File, ...]], ...]:
+        """By owner: the layers that its files stand in, and its largest files."""
+        layers: list[set[int]] = [set() for _ in self.owners]
+        biggest: list[list[File]] = [[] for _ in self.owners]
+        for file in sorted(self.files, key=lambda file: (-file.size, file.path)):
+            layers[file.owner].add(file.layer)
+            if len(biggest[file.owner]) < _BIGGEST:
+                biggest[file.owner].append(file)
+        return tuple((tuple(sorted(a)), tuple(b)) for a, b in zip(layers, biggest, strict=True))
 
     @cached_property
     def packages(self) -> tuple[int, ...]:
