@@ -9,7 +9,7 @@ import pytest
 
 from nb2image.errors import EngineAbsent, Unwritable
 from nb2image.image.names import parse_name
-from nb2image.outputs import Archive, EngineLoad, Layout, Output, default_tag, output_for
+from nb2image.outputs import Archive, EngineLoad, Layout, Output, Report, default_tag, output_for
 from nb2image.progress import Silent
 from tests.unit.image.making import small_image
 
@@ -113,3 +113,28 @@ def test_a_missing_engine_shows_before_the_build(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("CONTAINER_HOST", raising=False)
     with pytest.raises(EngineAbsent, match="none"):
         EngineLoad("docker").check()
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "sbom.cdx.json"
+    path.write_text("old")
+    report = Report(path)
+    report.check()
+    report.write(b"{}")
+    assert path.read_bytes() == b"{}"
+    gone = Report(tmp_path / "gone" / "sbom.json")
+    with pytest.raises(Unwritable, match="cannot be written"):
+        gone.write(b"{}")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_report_that_could_not_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    refused = {
+        "none/sbom.json": "There is no folder",
+        "analysis.ipynb": "JSON document",
+        "folder.json": "no regular file",
+    }
+    for name, words in refused.items():
+        with pytest.raises(Unwritable, match=words):
+            Report(tmp_path / name).check()

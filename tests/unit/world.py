@@ -55,14 +55,18 @@ def wheel(
     files: Mapping[str, bytes] | None = None,
     *,
     requires: Sequence[str] = (),
+    metadata: str = "",
     record: Callable[[str], str] = str,
 ) -> Made:
-    """A small wheel of ``files``, without them of one module; ``record`` may spoil its RECORD."""
+    """A small wheel of ``files``, without them of one module; ``metadata`` are more lines of METADATA, and ``record``
+    may spoil its RECORD."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     contents = dict(files) if files is not None else {f"{module}/__init__.py": f"# {name} {version}\n".encode() * 20}
     needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
-    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}".encode()
+    contents[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}{metadata}".encode()
+    )
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     rows = "".join(hash_row(path, data) for path, data in contents.items()) + f"{info}/RECORD,,\n"
     parts = [Part(path, data) for path, data in contents.items()]

@@ -17,7 +17,7 @@ from nb2image.image.model import Image
 __all__ = ["Contents", "Distribution", "PythonPackage", "SystemPackage", "contents_of", "holds_packages", "record"]
 
 _KIND = "base-packages"
-_FORMAT = 1
+_FORMAT = 2
 _STATUS = "var/lib/dpkg/status"
 _STATUS_FOLDER = "var/lib/dpkg/status.d"
 """One file per package, without ``Status``: what Bazel's and Distroless' images have."""

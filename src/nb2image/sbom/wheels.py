@@ -74,7 +74,7 @@ def _read(wheel: Wheel, store: Store) -> About:
         raise NotCached(f"{wheel.filename} is not in the cache any more.", hint="Build again.")
     with WheelArchive(path, wheel.filename, []) as archive:
         metadata = read_metadata(archive)
-    return About(metadata.license_expression, _licenses(metadata), metadata.raw_requires_dist)
+    return About(metadata.license_expression, _licenses(metadata), list(metadata.raw_requires_dist))
 
 
 def _licenses(metadata: WheelMetadata) -> list[str]:

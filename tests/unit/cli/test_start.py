@@ -12,8 +12,8 @@ from tests.unit.world import World, wheel, world
 __all__ = ["machine", "server", "world"]
 
 # Each takes longer to import than all of nb2image, or is of use only to what a warm build does not do.
-HEAVY = {"docker", "email.parser", "h2", "httpx", "jupytext", "multiprocessing", "nbformat", "pypi_simple"}
-HEAVY |= {"pysequoia", "requests", "rich", "ssl", "zstandard"}
+HEAVY = {"cyclonedx", "docker", "email.parser", "h2", "httpx", "jupytext", "multiprocessing", "nbformat", "pypi_simple"}
+HEAVY |= {"packageurl", "pysequoia", "requests", "rich", "ssl", "zstandard"}
 
 
 def imported(command: list[str], world: World) -> set[str]:
