@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packaging.pylock import Package, PackageWheel, Pylock
+from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock
 
 from nb2image import __version__
 from nb2image.bases.model import Base
@@ -23,6 +23,9 @@ from nb2image.lock.model import new_pylock
 from nb2image.plan import Plan
 from nb2image.progress import Listener
 from nb2image.runtime import KERNEL, OWN, RUNNER, SBOM
+
+if TYPE_CHECKING:
+    from nb2image.sdists.build import BuiltWheel
 
 __all__ = ["created", "image", "lock_layer", "normalised_lock", "notebook_layer", "runtime_layer"]
 
@@ -60,6 +63,23 @@ def runtime_layer(plan: Plan, store: Store) -> CachedLayer:
     return _layer(store, f"nb2image {__version__} runtime, {plan.request.mode}", entries)
 
 
+def _built_package(built: BuiltWheel) -> Package:
+    """A package by the source distribution that the lock holds; what became of it is beside it."""
+    filename = built.sdist.filename
+    hashes = dict(sorted(built.sdist.hashes.items()))
+    return Package(
+        name=built.package.name,
+        version=built.package.version,
+        sdist=PackageSdist(name=filename, path=filename, hashes=hashes),
+        tool={
+            "nb2image": {
+                "wheel": {"name": built.filename, "hashes": dict(sorted(built.chosen.wheel.hashes.items()))},
+                "build-requires": [each.document() for each in built.requirements],
+            }
+        },
+    )
+
+
 def normalised_lock(plan: Plan) -> bytes:
     """``pylock.toml`` (PEP 751) of exactly what the kernel's environment holds.
 
@@ -68,8 +88,11 @@ def normalised_lock(plan: Plan) -> bytes:
     """
     import tomli_w
 
+    built = {each.package.name: each for each in plan.built}
     packages = [
-        Package(
+        _built_package(built[chosen.package.name])
+        if chosen.package.name in built
+        else Package(
             name=chosen.package.name,
             version=chosen.package.version,
             wheels=[

@@ -73,6 +73,9 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
         base = plan.provider.deliver(plan.match.candidate, clock)
     _check_base(plan, base, clock)
     limits = _limits(len(base.image.layers))
+    if plan.sources:
+        with stage(clock, "sdists", plan.notebook.name):
+            plan = _with_sources_built(plan, base, store, clock)
     with stage(clock, "environments"):
         # What the user locked is fetched first: should its index fail, that shows before the project's own wheels come.
         environments = {
@@ -123,6 +126,13 @@ def _sbom(
         return _fetched(plan, prefix, filenames, store, listener)
 
     return sbom(plan, base, wheels, created(plan), store, fetch)
+
+
+def _with_sources_built(plan: Plan, base: Base, store: Store, listener: Listener) -> Plan:
+    from nb2image.sdists.build import Builder
+
+    with Builder(plan.lock, base, plan.request.own_settings, store, listener) as builder:
+        return plan.with_built([builder.build(source) for source in plan.sources])
 
 
 def _report_mismatches(mismatches: Sequence[Mismatch], strict: bool, listener: Listener) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nb2image.bases.model import Candidate, Provider
 from nb2image.cache import Store
@@ -16,12 +16,13 @@ from nb2image.notebook.document import Notebook
 from nb2image.progress import Listener, Note, Warned, stage
 from nb2image.target.match import Match, Wishes, match, no_files
 from nb2image.target.model import Platform, Target
-from nb2image.target.select import Chosen, select
+from nb2image.target.select import Chosen, Source, select
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from nb2image.runtime.entries import Mode
+    from nb2image.sdists.build import BuiltWheel
 
 __all__ = ["Plan", "Request", "make_plan"]
 
@@ -33,6 +34,7 @@ class Request:
     ``base`` is ``auto``, a candidate's name, or the path of an OCI layout or archive. ``bytecode`` None: on for
     batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
     ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
+    ``build_sdists``: whether packages without a wheel are built from their source distributions where they can be.
     """
 
     source: Path
@@ -48,6 +50,7 @@ class Request:
     strict: bool = False
     epoch: int | None = None
     outputs: tuple[Path, ...] = ()
+    build_sdists: Literal["auto", "never"] = "auto"
 
     @property
     def own_settings(self) -> IndexSettings:
@@ -63,7 +66,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a build does, decided. ``kernel``, ``runner`` and ``support`` are the wheels of each."""
+    """Everything that a build does, decided. ``kernel``, ``runner`` and ``support`` are the wheels of each;
+    ``sources`` are to be built for the kernel, and once they are, ``built`` says what they came to and ``kernel`` has
+    their wheels, too."""
 
     request: Request
     notebook: Notebook
@@ -73,6 +78,13 @@ class Plan:
     kernel: tuple[Chosen, ...]
     runner: tuple[Chosen, ...]
     support: tuple[Chosen, ...]
+    sources: tuple[Source, ...] = ()
+    built: tuple[BuiltWheel, ...] = ()
+
+    def with_built(self, built: Sequence[BuiltWheel]) -> Plan:
+        """The plan with a wheel for each of its sources."""
+        kernel = sorted((*self.kernel, *(each.chosen for each in built)), key=lambda each: each.package.name)
+        return replace(self, kernel=tuple(kernel), built=tuple(built))
 
     @property
     def target(self) -> Target:
@@ -100,15 +112,30 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         complete = _completed(lock, request.settings, store, listener)
         # The images of a layout or archive are all meant by its path; one of Debian's is meant by its name.
         named = request.base if any(each.name == request.base for each in candidates) else None
-        wishes = Wishes(named, request.python)
-        found = match(complete, candidates, wishes)
+        wishes = Wishes(named, request.python, request.build_sdists == "auto")
+        found = _matched(complete, candidates, wishes, store, listener)
         target = found.candidate.target
         kernel = found.selection.chosen
         runner = _own(request.mode, target, request, store, listener)
-        support = _support(kernel, target, request, store, listener)
+        support = _support((*kernel, *found.selection.sources), target, request, store, listener)
     for text in (*lock.notes, f"{found.candidate.name}: {'; '.join(found.reasons)}"):
         listener(Note(text))
-    return Plan(request, notebook, complete, found, provider, kernel, runner, support)
+    return Plan(request, notebook, complete, found, provider, kernel, runner, support, found.selection.sources)
+
+
+def _matched(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, store: Store, listener: Listener) -> Match:
+    """As `match`; what the choice needs to have built can be built here, else `NoMatchingFiles` says why not."""
+    found = match(lock, candidates, wishes)
+    if found.selection.sources:
+        from nb2image.sandbox.choose import Absent, choose_sandbox
+
+        sandbox = choose_sandbox(store, listener)
+        if isinstance(sandbox, Absent):
+            target = found.candidate.target
+            unbuilt = f"and none can be built here, since {sandbox.reason}. {sandbox.hint}"
+            raise no_files(lock, target, select(lock, target), unbuilt)
+        sandbox.close()
+    return found
 
 
 def _check_freshness(lock: Lock, request: Request, listener: Listener) -> None:
@@ -165,7 +192,7 @@ def _own(name: str, target: Target, request: Request, store: Store, listener: Li
 
 
 def _support(
-    kernel: Sequence[Chosen], target: Target, request: Request, store: Store, listener: Listener
+    kernel: Sequence[Chosen | Source], target: Target, request: Request, store: Store, listener: Listener
 ) -> tuple[Chosen, ...]:
     """Packages that start a kernel where the lock brings no ipykernel: those that it lacks of the first support lock
     that its versions satisfy. Raises `SupportConflict` when they satisfy none."""

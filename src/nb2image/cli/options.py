@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -101,6 +101,13 @@ def selection_options(function: _F) -> _F:
             ),
             click.option("--offline", is_flag=True, help="Use only what is in the cache and in --find-links."),
             click.option(
+                "--build-sdists",
+                type=click.Choice(["auto", "never"]),
+                default="auto",
+                show_default=True,
+                help="Build packages that have no wheel from their locked source distributions, in a sandbox.",
+            ),
+            click.option(
                 "--bytecode/--no-bytecode",
                 default=None,
                 help="Compile bytecode into the image (default: for batch only).",
@@ -163,6 +170,7 @@ def request(
     offline: bool,
     bytecode: bool | None,
     strict: bool,
+    build_sdists: Literal["auto", "never"] = "auto",
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
     outputs: tuple[Path, ...] = (),
@@ -185,4 +193,5 @@ def request(
         strict,
         _epoch(),
         outputs,
+        build_sdists,
     )

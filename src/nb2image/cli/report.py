@@ -32,6 +32,33 @@ def _packages(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
     ]
 
 
+def _sources(plan: Plan) -> list[dict[str, Any]]:
+    """What has to be built, and once it is, from what and to what."""
+    built = {each.package.name: each for each in plan.built}
+    rows: list[dict[str, Any]] = []
+    for source in plan.sources:
+        package, sdist = source
+        rows.append(
+            {
+                "name": package.name,
+                "version": str(package.version),
+                "file": sdist.filename,
+                "size": sdist.size,
+                "hashes": dict(sdist.hashes),
+                "looks": source.looks,
+            }
+        )
+        if (done := built.get(package.name)) is not None:
+            rows[-1] |= {
+                "wheel": {"file": done.filename, "size": done.size, "digest": done.digest},
+                "build_requires": [each.document() for each in done.requirements],
+                "sandbox": done.sandbox,
+                "built_in": done.image,
+                "cached": done.cached,
+            }
+    return rows
+
+
 def plan_document(plan: Plan) -> dict[str, Any]:
     """What is decided, as JSON: the same members that a build's document has."""
     candidate = plan.match.candidate
@@ -58,6 +85,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "considered": [asdict(row) for row in plan.match.rows],
         },
         "packages": _packages(plan.kernel),
+        "sources": _sources(plan),
         "skipped": list(plan.match.selection.skipped),
         "runner": _packages(plan.runner),
         "support": _packages(plan.support),
@@ -120,6 +148,9 @@ def print_plan(plan: Plan, *, verbose: bool) -> None:
         if not row.chosen:
             _line("  not", f"{row.name} ({row.target}): {row.reason}")
     _line("kernel", _wheels(plan.kernel))
+    for source in plan.sources:
+        compiler = {"compiled": "with a compiler", "unknown": "whether with a compiler shows after its download"}
+        _line("  build", f"{source.sdist.filename}, in a sandbox; {compiler[source.looks]}")
     if plan.match.selection.skipped:
         _line("  not", f"excluded by markers: {', '.join(plan.match.selection.skipped)}")
     if plan.support:

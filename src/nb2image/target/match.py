@@ -89,7 +89,8 @@ def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes) -> Match:
     complete = [(c, s) for c, s in tried if s.complete]
     if not complete:
         candidate, selection = min(tried, key=lambda pair: len(pair[1].misses))
-        raise no_files(lock, candidate.target, selection)
+        unbuilt = "" if wishes.build_sdists else "which --build-sdists never forbids to build."
+        raise no_files(lock, candidate.target, selection, unbuilt)
     chosen, selection = max(
         complete,
         key=lambda pair: (-len(pair[1].sources), pair[0].target.glibc or Version("0"), -pair[0].size),
