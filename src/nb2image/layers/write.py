@@ -91,14 +91,14 @@ class _Gzip:
         self._sink = sink
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._packed: list[bytes] = []
+        self._packed: list[bytes | bytearray] = []
         self._packed_size = 0
         self.raw = hashlib.sha256()
         self.raw_size = 0
         self.packed = hashlib.sha256()
         self.packed_size = 0
 
-    def _put(self, *pieces: bytes) -> None:
+    def _put(self, *pieces: bytes | bytearray) -> None:
         self._packed += pieces
         self._packed_size += sum(map(len, pieces))
         if self._packed_size >= _PIECE:

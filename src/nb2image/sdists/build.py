@@ -207,9 +207,7 @@ class Builder:
         if self._sandbox is None:
             found = choose_sandbox(self._store, self._listener)
             if isinstance(found, Absent):
-                raise SdistFailed(
-                    f"No source distribution can be built here: {found.reason}.", hint=found.hint
-                )
+                raise SdistFailed(f"No source distribution can be built here: {found.reason}.", hint=found.hint)
             self._sandbox = found
         return self._sandbox
 
