@@ -32,7 +32,7 @@ _INTERVAL = 0.01
 @dataclass(frozen=True)
 class Measured:
     """A command that has ended. ``together`` and ``largest`` in bytes, as the module says; ``seconds`` of wall and
-    ``cpu`` of processor time; ``processes`` that were there at one moment at most."""
+    ``cpu`` of processor time, as last seen of each process; ``processes`` that were there at one moment at most."""
 
     returncode: int
     stdout: str
@@ -65,23 +65,35 @@ def _sizes(pid: int) -> tuple[int, int]:
     return int(rows.get("Pss", "0 kB").split()[0]) << 10, int(rows.get("Rss", "0 kB").split()[0]) << 10
 
 
+def _cpu(pid: int) -> float | None:
+    """Seconds of user and system time (proc(5), ``stat``)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measured(command: Sequence[str], environ: Mapping[str, str], cwd: Path | None = None) -> Measured:
     """Run a command to its end and watch all of its processes."""
     begin, together, largest, processes = time.perf_counter(), 0, 0, 0
-    before = os.times()
+    cpu: dict[int, float] = {}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         while process.poll() is None:
-            sizes = [_sizes(pid) for pid in _tree(process.pid)]
+            tree = _tree(process.pid)
+            cpu.update((pid, used) for pid in tree if (used := _cpu(pid)) is not None)
+            sizes = [_sizes(pid) for pid in tree]
             together = max(together, sum(pss for pss, _ in sizes))
             largest = max(largest, *(rss for _, rss in sizes))
             processes = max(processes, len(sizes))
             time.sleep(_INTERVAL)
-        seconds, after = time.perf_counter() - begin, os.times()
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        seconds = time.perf_counter() - begin
         out.seek(0)
         err.seek(0)
-        return Measured(process.returncode, out.read(), err.read(), together, largest, processes, seconds, cpu)
+        return Measured(
+            process.returncode, out.read(), err.read(), together, largest, processes, seconds, sum(cpu.values())
+        )
 
 
 def main() -> None:
@@ -112,7 +124,8 @@ def main() -> None:
             size = json.loads(done.stdout)["size"]
             print(
                 f"{title:<36} together {done.together / 1e6:4.0f} MB  largest {done.largest / 1e6:4.0f} MB  "
-                f"{done.processes:2} processes  {done.seconds:6.2f} s  cpu {done.cpu:6.2f} s  image {size / 1e6:5.0f} MB",
+                f"{done.processes:2} processes  {done.seconds:6.2f} s  cpu {done.cpu:6.2f} s  "
+                f"image {size / 1e6:5.0f} MB",
                 flush=True,
             )
 
