@@ -142,7 +142,8 @@ def test_a_file_that_always_breaks_is_an_error_that_says_so(
     says = r"^127\.0\.0\.1:\d+ did not deliver http.*/f, asked 3 times: (connection reset|it closed)"
     with pytest.raises(IndexUnreachable, match=says) as caught:
         fetch(url, retries=2)
-    assert re.fullmatch(rf"\d+ of {len(DATA)} bytes of {NAME} arrived", *caught.value.details)
+    (arrived,) = caught.value.details
+    assert re.fullmatch(rf"\d+ of {len(DATA)} bytes of {NAME} arrived", arrived)
     assert len(slept) == 2
     assert left(store) == []
 

@@ -25,20 +25,19 @@ from nb2image.errors import IndexAnswered, IndexFailure, IndexUnreachable
 from nb2image.index.credentials import Credentials, bare, expand, origin, redact, split
 from nb2image.index.pages import ACCEPT, IndexFile, NoIndexPage, read_page
 from nb2image.index.settings import Network, configured_urls, network, resolve
+from nb2image.pace import Pace, Stalled
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-__all__ = ["IndexClient", "Interrupted", "Pace", "Retry", "file_path", "is_missing", "refuse"]
+__all__ = ["IndexClient", "Interrupted", "Retry", "file_path", "is_missing", "refuse"]
 
 _R = TypeVar("_R")
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 30.0
 _LARGEST_PAGE = 256 << 20
-_SLOWEST = 100
-"""Bytes per second below which an answer counts as stalled: a time-out between two bytes never ends a drip."""
 
 
 class Interrupted(Exception):
@@ -265,6 +264,8 @@ class IndexClient:
             if response.status_code in _AGAIN:
                 raise Retry(response.reason_phrase, response.status_code, _retry_after(response))
             yield response
+        except Stalled as error:
+            raise Retry(str(error), answered=True) from error
         except httpx.TooManyRedirects as error:
             raise IndexAnswered(
                 f"{_host(url)} redirects {redact(url)} in a circle.", hint="Name another index with --index-url."
@@ -371,24 +372,6 @@ class Retry(Exception):
         self.unconnected = unconnected
         self.answered = answered
         self.url = url
-
-
-class Pace:
-    """Watches how fast an answer comes; ``timeout`` in seconds is the longest that nothing may come."""
-
-    def __init__(self, timeout: float) -> None:
-        self._window = 2 * timeout
-        self._begin = time.monotonic()
-        self._size = 0
-
-    def add(self, size: int) -> None:
-        """Count bytes that came. Raises `Retry` when there were next to none for twice the time-out."""
-        self._size += size
-        now = time.monotonic()
-        if now - self._begin > self._window:
-            if self._size < _SLOWEST * (now - self._begin):
-                raise Retry(f"it sent {self._size} bytes in {now - self._begin:.0f} s", answered=True)
-            self._begin, self._size = now, 0
 
 
 def _retry_after(response: httpx.Response) -> float | None:

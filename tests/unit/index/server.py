@@ -34,12 +34,14 @@ Reply: TypeAlias = Callable[[Request], None]
 
 @dataclass
 class IndexServer:
-    """``replies`` by path; of several for one path each is used once, and the last from then on. 404 elsewhere."""
+    """``replies`` by path; of several for one path each is used once, and the last from then on. ``otherwise``
+    (None: 404) elsewhere."""
 
     host: str
     port: int
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    otherwise: Reply | None = None
 
     @property
     def url(self) -> str:
@@ -193,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.path, dict(self.headers.items()), self)
         index = self.server.index
         index.requests.append(request)
-        replies = index.replies.get(self.path, [status(404)])
+        replies = index.replies.get(self.path, [index.otherwise or status(404)])
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
         reply(request)
 

@@ -18,6 +18,7 @@ from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cache import Store
 from nb2image.errors import HashMismatch, IndexAnswered, IndexFailure, IndexUnreachable, NotCached
 from nb2image.index.credentials import bare, redact
+from nb2image.pace import Pace, Stalled
 from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Started
 
@@ -32,6 +33,9 @@ _T = TypeVar("_T")
 _WORKERS = 8
 _TRIES = 3
 _PAUSE = 0.5  # seconds before the second try, doubled before each further one
+_LONGEST_PAUSE = 30.0
+_TIMEOUT = 30.0  # seconds between two bytes, as apt has it
+_PROGRESS = 1 << 20
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _MISSING = frozenset({404, 410})
 
@@ -48,7 +52,7 @@ class Archives:
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
         self._dead: set[str] = set()
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Archives:
         return self
@@ -61,7 +65,7 @@ class Archives:
 
     def stop(self) -> None:
         """Make requests under way, in other threads, end soon: with `IndexUnreachable`."""
-        self._stopped = True
+        self._stopped.set()
 
     def places(self, archive: str, moment: datetime) -> list[str]:
         """Base URLs of an archive, in the order to be tried. Raises `IndexUnreachable` when there is none."""
@@ -78,28 +82,41 @@ class Archives:
 
         Raises `HashMismatch` when it is another one, `NotThere`, `IndexAnswered` or `IndexUnreachable`.
         """
+        with store.writing("bases") as writing:
 
-        def receive(chunks: Iterator[bytes]) -> Path:
-            with store.writing("bases") as writing:
-                for chunk in chunks:
+            def rest() -> dict[str, str]:
+                # No If-Range: the hash tells whether the two halves belong together.
+                return {"Range": f"bytes={writing.size}-"} if 0 < writing.size < size else {}
+
+            def receive(response: httpx.Response) -> None:
+                if response.headers.get("Content-Range", "").startswith(f"bytes {writing.size}-"):
+                    resumed.append(writing.size)
+                else:
+                    writing.restart()
+                for chunk in self._chunks(url, response):
                     writing.write(chunk)
                     if writing.size > size:
                         break
-                if writing.digest != digest:
-                    raise HashMismatch(
-                        f"{redact(url)} has the hash {writing.digest} and not {digest}, as its lock or index states.",
-                        hint="The mirror is damaged or something changes downloads on the way; try another one.",
-                    )
-                return writing.commit()
 
-        return self._get(url, receive)
+            resumed: list[int] = []
+            self._get(url, receive, rest, lambda: writing.size)
+            if resumed and writing.digest != digest:
+                # Two halves of different files: once more in one piece.
+                writing.restart()
+                self._get(url, receive)
+            if writing.digest != digest:
+                raise HashMismatch(
+                    f"{redact(url)} has the hash {writing.digest} and not {digest}, as its lock or index states.",
+                    hint="The mirror is damaged or something changes downloads on the way; try another one.",
+                )
+            return writing.commit()
 
     def text(self, url: str, limit: int) -> bytes:
         """Fetch a document of at most ``limit`` bytes. Raises `IndexAnswered` when it is longer."""
 
-        def receive(chunks: Iterator[bytes]) -> bytes:
+        def receive(response: httpx.Response) -> bytes:
             body = bytearray()
-            for chunk in chunks:
+            for chunk in self._chunks(url, response):
                 body += chunk
                 if len(body) > limit:
                     raise IndexAnswered(f"{redact(url)} is longer than {limit} bytes.", hint="Try another mirror.")
@@ -107,43 +124,67 @@ class Archives:
 
         return self._get(url, receive)
 
-    def _get(self, url: str, receive: Callable[[Iterator[bytes]], _T]) -> _T:
+    def _get(
+        self,
+        url: str,
+        receive: Callable[[httpx.Response], _T],
+        headers: Callable[[], dict[str, str]] = dict,
+        arrived: Callable[[], int] = int,
+    ) -> _T:
+        """Hand a good answer to ``receive``, as often as it takes; ``arrived`` tells how many bytes of it stay."""
         import httpx
 
         host = urlsplit(url).netloc
         problem: IndexFailure = self._unreachable(url, "it did not answer before")
-        for attempt in range(_TRIES):
-            if host in self._dead or self._stopped:
-                break
-            if attempt:
-                time.sleep(_PAUSE * 2 ** (attempt - 1))
+        attempt = furthest = 0
+        while attempt < _TRIES and host not in self._dead and not self._stopped.is_set():
+            begun = False
+            pause = _PAUSE * 2**attempt
+            attempt += 1
             try:
-                with self._response(url) as response:
-                    if response.status_code == httpx.codes.OK:
-                        return receive(self._chunks(url, response))
+                with self._response(url, headers()) as response:
+                    if response.status_code in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
+                        begun = True
+                        return receive(response)
                     problem = _refusal(url, response.status_code)
                     if response.status_code not in _TRANSIENT:
                         raise problem
+                    after = response.headers.get("Retry-After", "")
+                    pause = min(float(after), _LONGEST_PAUSE) if after.isascii() and after.isdigit() else pause
+            except httpx.TooManyRedirects as error:
+                raise IndexAnswered(f"{redact(url)} redirects in a circle.", hint="Try another mirror.") from error
             except httpx.InvalidURL as error:
                 raise self._unreachable(url, str(error)) from error
-            except httpx.HTTPError as error:
-                problem = self._unreachable(url, str(error) or type(error).__name__)
-        if isinstance(problem, IndexUnreachable):
-            self._dead.add(host)
+            except (httpx.HTTPError, Stalled) as error:
+                reason = str(error) or type(error).__name__
+                problem = self._unreachable(url, reason)
+                if begun:
+                    problem = IndexUnreachable(
+                        f"{urlsplit(bare(url)).netloc} did not deliver {redact(url)}: {reason}.",
+                        hint="Try again later, or configure another mirror for apt.",
+                    )
+                    if arrived() >= furthest + _PROGRESS:
+                        attempt, furthest = 0, arrived()
+                elif attempt == _TRIES:
+                    self._dead.add(host)
+            if attempt < _TRIES:
+                self._stopped.wait(pause)
         raise problem
 
     @contextmanager
-    def _response(self, url: str) -> Iterator[httpx.Response]:
+    def _response(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         with self._lock:
             if self._client is None:
                 self._client = _client(self._mirrors)
         # What is hashed are the bytes as they lie on the mirror.
-        with self._client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+        with self._client.stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as response:
             yield response
 
     def _chunks(self, url: str, response: httpx.Response) -> Iterator[bytes]:
-        for chunk in response.iter_bytes(1 << 18):
-            if self._stopped:
+        pace = Pace(_TIMEOUT)
+        for chunk in response.iter_raw():
+            pace.add(len(chunk))
+            if self._stopped.is_set():
                 raise self._unreachable(url, "the download was broken off")
             yield chunk
 
@@ -174,7 +215,7 @@ def _client(mirrors: Mirrors) -> httpx.Client:
         verify=_tls(),
         mounts=mounts,
         follow_redirects=True,
-        timeout=httpx.Timeout(60, connect=15),
+        timeout=httpx.Timeout(_TIMEOUT, connect=15),
         limits=httpx.Limits(max_connections=_WORKERS),
     )
 
