@@ -6,8 +6,8 @@
 
 uv resolves (it must be on PATH or beside this interpreter, and uses its own configured index). Of each package only
 the wheel that a base with glibc 2.28 installs is kept, for x86_64 and for aarch64: so the runner is the same files on
-every base, needs no compiler, and the lock names no index. Beside each support lock a JSON file keeps what its packages
-require, so that a lock they cannot work with is refused before anything is downloaded.
+every base, needs no compiler, and the lock names no index. Beside each support and build lock a JSON file keeps what its
+packages require, so that a lock they cannot work with is refused before anything is downloaded.
 """
 
 from __future__ import annotations
@@ -53,6 +53,18 @@ LOCKS = {
     # The last versions that ask little of what they share with a lock of 2021 or 2022 (typing-extensions, traitlets).
     "support-older": Runner(
         ("ipykernel==6.4.*", "ipython==7.*", "jupyter-client==6.*"), pythons=("3.9", "3.10", "3.11")
+    ),
+    # What source distributions are built with where no date decides; see nb2image.sdists.requirements.
+    "build": Runner(
+        (
+            *("setuptools", "wheel", "setuptools-scm", "pbr", "cython", "pybind11"),
+            *("flit-core", "poetry-core", "hatchling", "hatch-vcs", "hatch-fancy-pypi-readme", "pdm-backend"),
+        )
+    ),
+    # setuptools 57 is the last with use_2to3, and the last that takes every setup.py of its time as it is.
+    "build-older": Runner(
+        ("setuptools==57.*", "wheel==0.37.*", "setuptools-scm==6.*", "pbr==5.*", "cython==0.29.*"),
+        pythons=("3.9", "3.10", "3.11"),
     ),
 }
 
@@ -143,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for python in options.python or LOCKS[name].pythons:
             file = RUNNERS / f"{name}-{python}.txt"
             file.write_text(lock(LOCKS[name], python))
-            if name.startswith("support"):
+            if name.startswith(("build", "support")):
                 file.with_suffix(".json").write_text(requirements(file, python))
             print(f"{file.name}: {file.read_text().count('==')} packages")
 
