@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from nb2image.bases.roots import unpacked_root
 from nb2image.cache import Store
 from nb2image.errors import SdistFailed
 from nb2image.image.model import Image
 from nb2image.sandbox.model import ENVIRONMENT, FOLDER, USER, Limits, Outcome, Tail
-from nb2image.sandbox.root import unpacked_root
 
 __all__ = ["Bubblewrap", "Found", "find_bubblewrap"]
 
@@ -26,6 +26,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm6
 _PATIENCE = 10.0
 """Seconds in which the kernel ends what was killed."""
 _SHARED_MEMORY = 64 << 20
+_POINTS = ("dev", "proc", "tmp", FOLDER.strip("/"))
+"""Folders of the root that are mounted over."""
 
 # Root gives itself up before anything but the base's interpreter runs; neither the site module nor the environment has
 # a say until then.
@@ -119,7 +121,7 @@ class Bubblewrap:
         """Nothing is kept open."""
 
     def run(self, image: Image, folder: Path, command: Sequence[str], limits: Limits) -> Outcome:
-        root = unpacked_root(image, self._store)
+        root = unpacked_root(image, self._store, points=_POINTS)
         if os.geteuid() == 0:
             _give_away(folder)
             command = [_interpreter(folder, command[0]), "-I", "-S", "-c", _DROP, *command]

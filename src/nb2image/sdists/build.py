@@ -20,7 +20,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
-from nb2image.errors import BadWheel, NoCompiler, SdistFailed
+from nb2image.errors import BadWheel, NoCompiler, SdistFailed, Unwritable
 from nb2image.image.model import Image
 from nb2image.index.download import download, locked_file
 from nb2image.index.settings import IndexSettings
@@ -31,7 +31,6 @@ from nb2image.progress import Finished, Listener, Note, Started
 from nb2image.runtime.entries import environment_entries
 from nb2image.sandbox.choose import Absent, choose_sandbox
 from nb2image.sandbox.model import FOLDER, Limits, Outcome, Sandbox, discard, open_output
-from nb2image.sandbox.root import guarded
 from nb2image.sdists.failure import lacks_compiler, last_lines, reason
 from nb2image.sdists.requirements import BuildRequirement, Moment, as_of, build_locks_digest, pinned
 from nb2image.target.model import Platform, Target
@@ -269,7 +268,7 @@ class Builder:
         paths = download(files, self._settings, self._store, self._listener, indexes=self._lock.indexes)
         folder = self._store.scratch()
         try:
-            with guarded(self._store), ExitStack() as stack:
+            with _guarded(self._store), ExitStack() as stack:
                 for name in ("source", "out"):
                     (folder / name).mkdir()
                 sdist.unpack(folder / "source")
@@ -301,7 +300,7 @@ class Builder:
             "have": [*requires, *(each.name for each in requirements)],
             **asdict(self._limits),
         }
-        with guarded(self._store):
+        with _guarded(self._store):
             (folder / "job.json").write_text(json.dumps(task))
             shutil.copyfile(Path(__file__).parents[1] / "sandbox/worker.py", folder / "worker.py")
             for name in ("job.json", "worker.py"):
@@ -409,6 +408,18 @@ def _useless(filename: str, why: str, outcome: Outcome) -> SdistFailed:
         hint="Lock a version that has wheels for this base, or choose another base.",
         details=last_lines(outcome.log),
     )
+
+
+@contextmanager
+def _guarded(store: Store) -> Iterator[None]:
+    """Whatever cannot be written inside is the store's: raises `Unwritable`."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"The cache at {store.root} cannot be written: {error.strerror or error}.",
+            hint="Free some space or set NB2IMAGE_CACHE_DIR to a folder that you may read and write.",
+        ) from error
 
 
 def _answer(folder: Path) -> dict[str, Any]:
