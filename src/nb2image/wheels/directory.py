@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import stat
 import struct
+import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
@@ -38,24 +39,35 @@ _KNOWN_FLAGS = 0x0006 | _DESCRIPTOR | _UTF8
 _ZIP64_EXTRA = 0x0001
 _REFUSED_EXTRAS = {
     0x7075: "has a second name in an extra field",
+    0x000D: "has a link target in an extra field",
+    0x756E: "has a second mode in an extra field",
     0x9901: "is encrypted",
     0x0017: "is encrypted",
 }
 
+_NEWEST = 63
+"""Version 6.3, the last that says anything about features (4.4.3.2); `zipfile` refuses what needs a later one."""
+_DOS_KIND = 0x18
+"""MS-DOS attributes "directory" and "volume label" in the low byte of the external attributes (4.4.15)."""
+
 _MAX_MEMBERS = 200_000
-"""Ten times the largest wheels in common use; more entries than that are an attack on inodes."""
+"""Ten times the largest wheels in common use; more entries than that are an attack on inodes. Folders that are only
+named by what they hold count too."""
 _MAX_DIRECTORY = 64 << 20
 """Bytes; 200,000 records with names of 280 bytes. The directory is held in memory."""
 _DEFLATE_LIMIT = 1032
 """A length of 258 takes at least two bits, so no deflate stream expands further (RFC 1951, section 3.2.5)."""
 _HARMLESS = 64 << 20
 """Uncompressed bytes up to which the ratio is not looked at: small files of zeros are common and cheap."""
+_WASTE = 1024
+"""Bytes that a stream may take beyond three times its content: more are empty blocks, which only cost time."""
 _MAX_MEMBER_RATIO = 250
 _MAX_RATIO = 100
 """The most compressed real members (tables of repeated numbers) reach 235 and are below 1 MB; whole wheels reach 8."""
 
-# A directory's payload may be an empty deflate stream: two bytes, or five as an empty stored block.
-_EMPTY_STREAM = 5
+_EMPTY_STREAMS = (b"", b"\3\0", b"\1\0\0\xff\xff")
+"""What may stand for a directory: nothing, or nothing deflated (a fixed block, or a stored one)."""
+_SIGNATURE = 0x08074B50
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -64,6 +76,8 @@ _SUSPICIOUS = ("\\", ":", "//", "\n/", "/\n", "\n\n", "/./", "\n./", "/.\n", "\n
 """What no harmless path holds, in a list of paths with newlines between and around."""
 _MAX_PART = 255
 """Bytes of one path component that Linux file systems hold."""
+_MAX_PATH = 1024
+"""Bytes; what macOS opens, and a quarter of Linux's limit. It bounds what the folders of all names can come to."""
 
 
 class Member(NamedTuple):
@@ -179,7 +193,7 @@ def _read_central(wheel: str, data: bytes, count: int) -> list[_Record]:
         if position + 46 > len(data):
             raise BadWheel(wheel, None, "the central directory holds fewer records than the end record states")
         # fmt: off
-        (signature, _, _, flags, method, _, _, crc32, compressed_size, size,
+        (signature, _, needed, flags, method, _, _, crc32, compressed_size, size,
          name_length, extra_length, comment_length, disk, _, external, offset) = unpack(data, position)
         # fmt: on
         if signature != b"PK\1\2":
@@ -199,6 +213,10 @@ def _read_central(wheel: str, data: bytes, count: int) -> list[_Record]:
             raise BadWheel(wheel, name, "the zip64 field that its header refers to is missing")
         if disk and not (disk == _NONE16 and extra):
             raise BadWheel(wheel, name, "the member is on another disk")
+        if needed > _NEWEST:
+            raise BadWheel(wheel, name, f"the member needs version {needed / 10} of the zip format; 6.3 is the last")
+        if external & _DOS_KIND and name[-1:] != "/":
+            raise BadWheel(wheel, name, "the name is that of a file and the attributes are not")
         mode = external >> 16
         _check_kind(wheel, name, flags, method, mode, compressed_size, size)
         if not size and not compressed_size:
@@ -269,7 +287,7 @@ def _check_kind(wheel: str, name: str, flags: int, method: int, mode: int, compr
     if name.endswith("/"):
         if kind not in (0, stat.S_IFDIR):
             raise BadWheel(wheel, name, "the name is that of a directory and the mode is not")
-        if size or compressed_size > (_EMPTY_STREAM if method else 0):
+        if size or compressed_size > len(_EMPTY_STREAMS[-1]):
             raise BadWheel(wheel, name, "a directory has content")
     elif kind == stat.S_IFLNK:
         raise BadWheel(wheel, name, "the member is a symbolic link")
@@ -279,6 +297,8 @@ def _check_kind(wheel: str, name: str, flags: int, method: int, mode: int, compr
         raise BadWheel(wheel, name, "the member is stored and its two sizes differ")
     if size > compressed_size * _DEFLATE_LIMIT:
         raise BadWheel(wheel, name, f"{compressed_size} bytes cannot inflate to {size}")
+    if compressed_size > 3 * size + _WASTE:
+        raise BadWheel(wheel, name, f"{compressed_size} bytes inflate to only {size}")
 
 
 def _check_names(wheel: str, records: list[_Record]) -> None:
@@ -289,6 +309,8 @@ def _check_names(wheel: str, records: list[_Record]) -> None:
     for record in records:
         name = record.name
         path = name.removesuffix("/")
+        if len(record.raw) > _MAX_PATH:
+            raise BadWheel(wheel, name, f"the path is longer than {_MAX_PATH} bytes")
         known = stated if len(path) < len(name) else files
         if path in known:
             raise BadWheel(wheel, name, "two members have this name")
@@ -297,6 +319,8 @@ def _check_names(wheel: str, records: list[_Record]) -> None:
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
+        if len(folders) + len(files) > _MAX_MEMBERS:
+            raise BadWheel(wheel, None, f"there are more than {_MAX_MEMBERS} files and folders")
     # One look at all names together is ten times as fast as a pattern for each; only what it finds is told apart.
     listing = "\n".join(["", *files, *stated, ""])
     if (
@@ -309,6 +333,20 @@ def _check_names(wheel: str, records: list[_Record]) -> None:
             _refuse_name(wheel, record.name, record.name.removesuffix("/"))
     for path in sorted(files & (folders | stated)):
         raise BadWheel(wheel, path, "the name is that of a file and of a folder")
+    if not listing.isascii():
+        _refuse_look_alikes(wheel, files | folders | stated)
+
+
+def _refuse_look_alikes(wheel: str, paths: set[str]) -> None:
+    """One name in two spellings of Unicode (Standard Annex 15) is one file for some file systems and two for others.
+
+    Names that differ in case only are two files wherever an image is unpacked.
+    """
+    seen: dict[str, str] = {}
+    for path in sorted(path for path in paths if not path.isascii()):
+        other = seen.setdefault(unicodedata.normalize("NFC", path), path)
+        if other != path:
+            raise BadWheel(wheel, path, "another member has this name in another Unicode normalisation")
 
 
 def _refuse_name(wheel: str, name: str, path: str) -> None:
@@ -367,7 +405,7 @@ def _read_local(wheel: str, read: Callable[[int, int], bytes], records: list[_Re
         if data > after:
             raise BadWheel(wheel, name, "the member overlaps what follows it")
         header = read(offset, 30 + len(raw))
-        signature, _, l_flags, l_method, _, _, l_crc32, l_compressed, l_size, _, extra = unpack(header)
+        signature, needed, l_flags, l_method, _, _, l_crc32, l_compressed, l_size, _, extra = unpack(header)
         if signature != b"PK\3\4":
             raise BadWheel(wheel, name, "there is no local header where the central directory says")
         if header[30:] != raw or header[26:28] != len(raw).to_bytes(2, "little"):
@@ -377,9 +415,11 @@ def _read_local(wheel: str, read: Callable[[int, int], bytes], records: list[_Re
                 raise BadWheel(wheel, name, "the member overlaps what follows it")
             l_size, l_compressed = _read_extra(wheel, name, read(data, extra), (l_size, l_compressed))
             data += extra
+        if needed > _NEWEST:
+            raise BadWheel(wheel, name, f"the member needs version {needed / 10} of the zip format; 6.3 is the last")
         if l_flags != flags:
             raise BadWheel(wheel, name, "local header and central directory differ in the flags")
-        if l_method != method and (size or compressed_size):
+        if l_method != method and (size or compressed_size or l_method != DEFLATED):
             raise BadWheel(wheel, name, "local header and central directory differ in the compression method")
         position = data + compressed_size
         if position > after:
@@ -390,6 +430,10 @@ def _read_local(wheel: str, read: Callable[[int, int], bytes], records: list[_Re
                 value not in (0, known) for value, known in zip(stated, (crc32, compressed_size, size), strict=True)
             ):
                 raise BadWheel(wheel, name, "local header and central directory differ in size or CRC")
+            if method == STORED and compressed_size and not l_compressed:
+                raise BadWheel(wheel, name, "the member is stored, and only its data descriptor says how long it is")
+            if l_method == DEFLATED and not compressed_size:
+                raise BadWheel(wheel, name, "the member is deflated, and there is not even an empty stream")
             if not 12 <= after - position <= 24 or not _is_descriptor(
                 read(position, after - position), crc32, compressed_size, size
             ):
@@ -397,7 +441,10 @@ def _read_local(wheel: str, read: Callable[[int, int], bytes], records: list[_Re
             position = after
         elif stated != (crc32, compressed_size, size):
             raise BadWheel(wheel, name, "local header and central directory differ in size or CRC")
-        if name[-1] != "/":
+        if name[-1] == "/":
+            if crc32 or read(data, compressed_size) not in _EMPTY_STREAMS:
+                raise BadWheel(wheel, name, "a directory has content")
+        else:
             members.append(Member(name, mode, method, crc32, size, compressed_size, data))
     if position != stop:
         raise BadWheel(wheel, None, f"{stop - position} bytes before the central directory belong to no member")
@@ -405,8 +452,12 @@ def _read_local(wheel: str, read: Callable[[int, int], bytes], records: list[_Re
 
 
 def _is_descriptor(data: bytes, crc32: int, compressed_size: int, size: int) -> bool:
-    """Whether ``data`` is the descriptor of these values, with or without signature, in either width (4.3.9)."""
+    """Whether ``data`` is the descriptor of these values, with or without signature, in either width (4.3.9).
+
+    A CRC that looks like the signature needs the signature before it, or readers would take it for that.
+    """
     forms = [struct.pack("<LQQ", crc32, compressed_size, size)]
     if compressed_size <= _NONE32 and size <= _NONE32:
         forms.append(struct.pack("<LLL", crc32, compressed_size, size))
-    return any(data in (form, b"PK\7\x08" + form) for form in forms)
+    signed = [b"PK\7\x08" + form for form in forms]
+    return data in signed or (crc32 != _SIGNATURE and data in forms)

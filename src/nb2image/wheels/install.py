@@ -88,6 +88,7 @@ class _Installation:
             name = member.name
             top, _, rest = name.partition("/")
             if top.endswith(".data"):
+                self._check_data_folder(member, top)
                 (scripts if rest.startswith("scripts/") else data).append(member)
                 continue
             entries[root + name] = Entry(root + name, _mode(member), content(member, hash_of(member)))
@@ -121,6 +122,12 @@ class _Installation:
             rule = f"METADATA says {found.name} {found.version}, the lock {self.name} {version}"
             raise BadWheel(self.archive.filename, path, rule)
 
+    def _check_data_folder(self, member: Member, top: str) -> None:
+        """Installers disagree about a ``.data`` folder of another name: some install what it holds as it stands."""
+        if canonicalize_name(top.removesuffix(".data")) != canonicalize_name(self.dist_info.removesuffix(".dist-info")):
+            rule = f"the .data folder is not the one that belongs to {self.dist_info}"
+            raise BadWheel(self.archive.filename, member.name, rule)
+
     def _entry_points(self) -> EntryPoints:
         path = f"{self.dist_info}/entry_points.txt"
         if path not in self.archive.members:
@@ -147,15 +154,22 @@ class _Installation:
         self.entries[relative] = Entry(relative, mode, BytesContent(data))
 
     def _put_member(self, member: Member, path: str) -> None:
-        bin_folder, _, filename = path.rpartition("/")
-        if path == f"{self.scheme.prefix}/pyvenv.cfg" or (
-            bin_folder == f"{self.scheme.prefix}/bin" and is_interpreter(filename)
-        ):
+        if self._is_taken(path):
             raise BadWheel(self.archive.filename, member.name, "the file would take the place of the environment's own")
+        top, separator, _ = path.removeprefix(f"{self.scheme.site_packages}/").partition("/")
+        if separator and top.endswith(".dist-info"):
+            raise BadWheel(self.archive.filename, member.name, "the file would be installed into a .dist-info folder")
         relative = path.lstrip("/")
         content = self.archive.content(member, self.record.hash_of(member))
         self.entries[relative] = Entry(relative, _mode(member), content)
         self.moved[member.name] = self._record_path(path)
+
+    def _is_taken(self, path: str) -> bool:
+        """Whether a path is, or is below, one of the environment's own files, or stands where it needs a folder."""
+        top, _, below = path.removeprefix(f"{self.scheme.prefix}/").partition("/")
+        if top == "bin":
+            return not below or is_interpreter(below.partition("/")[0])
+        return top == "pyvenv.cfg" or f"{self.scheme.site_packages}/".startswith(f"{path}/")
 
     def _put_script(self, member: Member, path: str) -> None:
         self._put_member(member, path)

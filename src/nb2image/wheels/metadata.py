@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["WheelMetadata", "check_wheel_version", "dist_info_of", "read_metadata", "text_of"]
 
 _SUPPORTED_MAJOR = 1
-_ENDLESS_NUMBER = re.compile(rb"[0-9]{1000}")
+_ENDLESS_NUMBER = re.compile("[0-9]{1000}")
 """Python refuses to read integers of more than 4,300 digits, wherever versions are compared."""
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
@@ -119,8 +119,9 @@ def read_metadata(archive: WheelArchive, expected: str | None = None) -> WheelMe
     for field in ("Name", "Version"):
         if len({str(value).strip() for value in headers.get_all(field, ())}) > 1:
             raise BadWheel(archive.filename, name, f"there are two lines {field!r}, and they differ")
-    if _ENDLESS_NUMBER.search(head):
-        raise BadWheel(archive.filename, name, "there is a number of a thousand digits")
+    for field in ("Version", "Requires-Dist", "Requires-Python"):
+        if any(_ENDLESS_NUMBER.search(str(value)) for value in headers.get_all(field, ())):
+            raise BadWheel(archive.filename, name, f"{field} holds a number of a thousand digits")
     try:
         version = Version(str(headers["Version"]).strip())
     except InvalidVersion:

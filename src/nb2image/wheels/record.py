@@ -28,7 +28,8 @@ def row_of(data: bytes) -> tuple[str, str]:
 class Record:
     """The RECORD of a wheel.
 
-    Raises `BadWheel` when it is missing, no CSV, or names one file twice with different hashes.
+    Raises `BadWheel` when it is missing, no CSV, names one file twice with different hashes, or leads out of the wheel:
+    whoever uninstalls the package would remove what its rows name.
     """
 
     def __init__(self, archive: WheelArchive, dist_info: str) -> None:
@@ -49,6 +50,8 @@ class Record:
         self._stated: dict[str, tuple[str, str]] = {}
         for row in self.rows:
             path, value, size = row if len(row) == 3 else (*row, "", "")[:3]
+            if ".." in path and ".." in path.replace("\\", "/").split("/"):
+                raise BadWheel(self._wheel, self._path, f"RECORD names {path!r}, which leads out of the wheel")
             if self._stated.setdefault(path, (value, size)) != (value, size):
                 raise BadWheel(self._wheel, path, "RECORD names the file twice, with different hashes")
 
@@ -79,7 +82,12 @@ class Record:
     @cached_property
     def _respelled(self) -> dict[str, tuple[str, str]]:
         """Rows by the path they mean: old tools wrote absolute paths, ``./`` and backslashes."""
-        return {path.replace("\\", "/").removeprefix(".").lstrip("/"): row for path, row in self._stated.items()}
+        found: dict[str, tuple[str, str]] = {}
+        for path, row in self._stated.items():
+            meant = path.replace("\\", "/").removeprefix(".").lstrip("/")
+            if found.setdefault(meant, row) != row:
+                raise BadWheel(self._wheel, meant, "RECORD names the file twice, with different hashes")
+        return found
 
     def installed(
         self,

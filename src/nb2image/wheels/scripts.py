@@ -21,7 +21,10 @@ if __name__ == '__main__':
 _LONGEST_SHEBANG = 127
 """Bytes with ``#!`` and the line's end: what Linux before 5.1 reads."""
 
-_NAME = re.compile(r"[^\s\[/\\=\x00-\x1f\x7f][^\s/\\=\x00-\x1f\x7f]*")
+_NAME = re.compile(r"(?!\[|\.wh\.)[^\s/\\=\x00-\x1f\x7f-\x9f]+")
+"""Not a whiteout, which would delete a script of a layer below."""
+_LONGEST_NAME = 255
+"""Bytes that Linux file systems hold."""
 _REFERENCE = re.compile(r"(?P<module>\w+(?:\.\w+)*):(?P<function>\w+(?:\.\w+)*)\s*(?:\[[^\]]*\])?")
 _INTERPRETER = re.compile(r"(?:python|pypy)w?[0-9.]*t?(?:\.exe)?", re.IGNORECASE)
 
@@ -57,7 +60,7 @@ class EntryPoints:
                 name, value = name.strip(), value.strip()
                 if not separator or not value:
                     raise refuse(f"the entry point {line!r} has no object reference")
-                if not _NAME.fullmatch(name) or name in (".", ".."):
+                if not _NAME.fullmatch(name) or name in (".", "..") or len(name.encode()) > _LONGEST_NAME:
                     raise refuse(f"the entry point {name!r} would be a script outside the scripts folder, or none")
                 if is_interpreter(name):
                     raise refuse(f"the entry point {name!r} would take the place of the environment's interpreter")
