@@ -38,10 +38,10 @@ class Name:
 
     @property
     def familiar(self) -> str:
-        """Without Docker's default registry and its ``library/``; the tag is always there."""
-        if self.domain != _DEFAULT_DOMAIN:
-            return self.canonical
-        return f"{self.path.removeprefix('library/')}:{self.tag}"
+        """Without Docker's default registry and its ``library/``, unless what is left would mean another registry; the
+        tag is always there."""
+        short = f"{self.path.removeprefix('library/')}:{self.tag}"
+        return short if self.domain == _DEFAULT_DOMAIN and parse_name(short) == self else self.canonical
 
 
 def parse_name(text: str) -> Name:

@@ -129,6 +129,9 @@ def parse_time(value: object) -> datetime | None:
 def _relevant(text: str, wanted: Collection[str]) -> str:
     """The page without those anchors that state only other hashes."""
     head, *anchors = _ANCHOR.split(text)
+    # What looks like an anchor stands inside an attribute's value.
+    if any(anchor.count('"') % 2 or anchor.count("'") % 2 for anchor in anchors):
+        return text
     # A comment may begin in one piece and end in another.
     kept = (a for a in anchors if "--" in a or any(found.lower() in wanted for found in _HEX.findall(a)))
     return head + "".join(kept)
@@ -136,8 +139,11 @@ def _relevant(text: str, wanted: Collection[str]) -> str:
 
 def _read_html(text: str, url: str) -> tuple[IndexFile, ...]:
     parser = _Anchors(url)
-    parser.feed(text)
-    parser.close()
+    try:
+        parser.feed(text)
+        parser.close()
+    except AssertionError as error:  # html.parser of some Pythons, for a declaration like <![CDA[
+        raise NoIndexPage("HTML that cannot be read") from error
     return tuple(parser.files)
 
 

@@ -258,6 +258,7 @@ def _from_script(file: Path, text: str) -> dict[str, Any]:
         )
     import jupytext  # type: ignore[import-untyped]
     from nbformat import ValidationError
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
         notebook = jupytext.reads(text, fmt="py:percent")
@@ -265,6 +266,12 @@ def _from_script(file: Path, text: str) -> dict[str, Any]:
     except ValidationError as error:
         raise NotANotebook(
             f"{file}: the header of the percent script is no notebook metadata: {error.message}.",
+            hint="Correct the commented block between the two '# ---' lines at the top.",
+        ) from error
+    except YAMLError as error:
+        problem = _printable(str(getattr(error, "problem", None) or error))
+        raise NotANotebook(
+            f"{file}: the header of the percent script is no YAML ({problem}).",
             hint="Correct the commented block between the two '# ---' lines at the top.",
         ) from error
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SyntaxError) as error:
