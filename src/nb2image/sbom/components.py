@@ -12,15 +12,17 @@ from typing import Any
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom
-from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.component import Component, ComponentType, Pedigree
 from cyclonedx.model.license import DisjunctiveLicense, License, LicenseAcknowledgement, LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import fixup_id
 from packageurl import PackageURL
+from packaging.pylock import PackageSdist
 
 from nb2image.bases.model import Base
 from nb2image.bases.packages import Contents, Distribution, PythonPackage, SystemPackage
 from nb2image.environment import Wheel
+from nb2image.lock.model import STRONG_HASHES
 from nb2image.sbom.wheels import About
 from nb2image.target.model import Target
 
@@ -31,9 +33,14 @@ ENVIRONMENT = "nb2image:environment"
 
 
 def wheels_part(
-    prefix: str, wheels: Iterable[Wheel], facts: Mapping[str, About], requires: Mapping[str, Collection[str]]
+    prefix: str,
+    wheels: Iterable[Wheel],
+    facts: Mapping[str, About],
+    requires: Mapping[str, Collection[str]],
+    built: Mapping[str, PackageSdist],
 ) -> dict[str, Any]:
-    """The packages of the environment at ``prefix``; ``facts`` by file name, ``requires`` by package name."""
+    """The packages of the environment at ``prefix``; ``facts`` by file name, ``requires`` and ``built`` (what
+    wheels were built from) by package name."""
     place = prefix.rpartition("/")[2]
     refs: dict[str, str] = {}
     components = []
@@ -49,11 +56,27 @@ def wheels_part(
                 purl=purl,
                 hashes=[HashType(alg=HashAlgorithm.SHA_256, content=wheel.digest.partition(":")[2])],
                 licenses=_licenses(facts[wheel.filename]),
+                pedigree=_pedigree(purl, built.get(wheel.name)),
                 properties=_properties({ENVIRONMENT: prefix, "nb2image:wheel": wheel.filename}),
             )
         )
     edges = {refs[name]: sorted(refs[each] for each in needed) for name, needed in requires.items()}
     return _part(components, edges)
+
+
+def _pedigree(purl: PackageURL, sdist: PackageSdist | None) -> Pedigree | None:
+    """The source distribution that a wheel was built from: the lock holds its hash, and nobody else has the wheel's."""
+    if sdist is None:
+        return None
+    source = PackageURL(purl.type, None, purl.name, purl.version, {"file_name": sdist.filename})
+    hashes = [
+        HashType(alg=HashAlgorithm(f"SHA-{name.removeprefix('sha')}"), content=sdist.hashes[name])
+        for name in STRONG_HASHES
+        if name in sdist.hashes
+    ]
+    kind = ComponentType.LIBRARY
+    ancestor = Component(type=kind, name=purl.name, version=purl.version, purl=source, hashes=hashes)
+    return Pedigree(ancestors=[ancestor])
 
 
 def _licenses(facts: About) -> list[License]:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from nb2image import __version__
@@ -19,8 +19,11 @@ from nb2image.cache import Store, digest_of_key
 from nb2image.environment import Wheel
 from nb2image.image.model import canonical_json
 from nb2image.plan import Plan
-from nb2image.runtime import WORK
+from nb2image.runtime import KERNEL, WORK
 from nb2image.target.model import Target
+
+if TYPE_CHECKING:
+    from packaging.pylock import PackageSdist
 
 __all__ = ["SBOM", "sbom"]
 
@@ -53,7 +56,8 @@ def sbom(
     parts = [_base(base, store)]
     for prefix, wheels in environments.items():
         if wheels:
-            parts.append(_environment(prefix, sorted(wheels), plan.target, store, partial(fetch, prefix)))
+            built = {str(each.package.name): each.sdist for each in plan.built} if prefix == KERNEL else {}
+            parts.append(_environment(prefix, sorted(wheels), built, plan.target, store, partial(fetch, prefix)))
     files = list(_files(plan))
     kernel = [root for part in parts for root in part["roots"] if root.startswith("kernel:")]
     others = [root for part in parts for root in part["roots"] if not root.startswith("kernel:")]
@@ -136,10 +140,16 @@ def _base(base: Base, store: Store) -> Part:
 
 
 def _environment(
-    prefix: str, wheels: Sequence[Wheel], target: Target, store: Store, fetch: Callable[[Collection[str]], object]
+    prefix: str,
+    wheels: Sequence[Wheel],
+    built: Mapping[str, PackageSdist],
+    target: Target,
+    store: Store,
+    fetch: Callable[[Collection[str]], object],
 ) -> Part:
     markers = target.environment
-    key = digest_of_key(_KIND, SBOM, prefix, markers, wheels)
+    sources = [[name, sdist.filename, sorted(sdist.hashes.items())] for name, sdist in sorted(built.items())]
+    key = digest_of_key(_KIND, SBOM, prefix, markers, wheels, sources)
     part: Part | None = store.get_record(_KIND, key)
     if part is None:
         from nb2image.sbom.components import wheels_part
@@ -147,6 +157,6 @@ def _environment(
 
         facts = about(wheels, store, fetch)
         requires = required({str(wheel.name): facts[wheel.filename] for wheel in wheels}, markers)
-        part = wheels_part(prefix, wheels, facts, requires)
+        part = wheels_part(prefix, wheels, facts, requires, built)
         store.put_record(_KIND, key, part)
     return part

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+from packaging.pylock import PackageSdist
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -58,11 +59,29 @@ def stored(store: Store, made: Made) -> Wheel:
 def test_a_licence_is_what_metadata_declares(store: Store, lines: str, expected: list[dict[str, Any]] | None) -> None:
     one = stored(store, wheel("alpha", metadata=lines))
     facts = about([one], store, unasked)
-    part = wheels_part("/opt/kernel", [one], facts, {"alpha": ()})
+    part = wheels_part("/opt/kernel", [one], facts, {"alpha": ()}, {})
     found = part["components"][0].get("licenses")
     for row in found or ():
         assert (row.get("license") or row).pop("acknowledgement") == "declared"
     assert found == expected
+
+
+def test_a_wheel_that_was_built_names_its_source_distribution(store: Store) -> None:
+    alpha, beta = stored(store, wheel("alpha")), stored(store, wheel("beta"))
+    sdist = PackageSdist(
+        name="alpha-1.0.tar.gz", path="x", hashes={"sha512": "b" * 128, "md5": "c" * 32, "sha256": "a" * 64}
+    )
+    requires = {"alpha": (), "beta": ()}
+    part = wheels_part("/opt/kernel", [alpha, beta], about([alpha, beta], store, unasked), requires, {"alpha": sdist})
+    built, other = part["components"]
+    assert built["hashes"] == [{"alg": "SHA-256", "content": alpha.digest.partition(":")[2]}]
+    (ancestor,) = built["pedigree"]["ancestors"]
+    assert ancestor["purl"] == "pkg:pypi/alpha@1.0?file_name=alpha-1.0.tar.gz"
+    assert ancestor["hashes"] == [
+        {"alg": "SHA-256", "content": "a" * 64},
+        {"alg": "SHA-512", "content": "b" * 128},
+    ]
+    assert "pedigree" not in other
 
 
 def test_a_wheel_is_read_once(store: Store) -> None:
