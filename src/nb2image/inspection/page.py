@@ -17,8 +17,8 @@ from typing import Any
 
 from nb2image.errors import Unwritable
 from nb2image.inspection.model import Inspection
-from nb2image.inspection.tree import file_tree
-from nb2image.inspection.words import facts, printable, sentence
+from nb2image.inspection.tree import tree_rows
+from nb2image.inspection.words import facts, figures, printable, sentence
 from nb2image.temporary import sweep, temporary_file
 
 __all__ = ["page", "write_page"]
@@ -28,22 +28,32 @@ def page(found: Inspection) -> str:
     """The page's text."""
     folder = files("nb2image.inspection").joinpath("page")
     script, style, template = (folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("js", "css", "html"))
-    rows = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(printable(text))}</dd>" for name, text in facts(found)
-    )
-    run = found.provenance.run
-    command = f"<p>Run it with:</p><pre id=run tabindex=0>{html.escape(run)}</pre>" if run else ""
+    provenance = found.provenance
+    rows = facts(found)
+    if provenance.names:
+        rows.insert(1, ("read from", provenance.reference))
+    run = provenance.run
+    command = f'<h3 class="run">Run it with</h3><pre id="run" tabindex="0">{_escaped(run)}</pre>' if run else ""
     return Template(template).substitute(
-        title=html.escape(printable(found.provenance.reference)),
-        sentence=html.escape(printable(sentence(found))),
+        title=_escaped(next(iter(provenance.names), provenance.reference)),
+        sentence=_escaped(sentence(found)),
+        figures="".join(
+            f'<div class="{figure.state}"><dt>{_escaped(figure.name)}</dt>'
+            f'<dd class="value">{_escaped(figure.value)}</dd><dd>{_escaped(figure.more)}</dd></div>'
+            for figure in figures(found)
+        ),
         command=command,
-        facts=rows,
+        facts="".join(f"<dt>{_escaped(name)}</dt><dd>{_escaped(text)}</dd>" for name, text in rows),
         data=_json(_data(found)),
         script=script,
         style=style,
         script_hash=_hash(script),
         style_hash=_hash(style),
     )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _hash(text: str) -> str:
@@ -58,7 +68,7 @@ def _json(value: Any) -> str:
 
 def _data(found: Inspection) -> dict[str, Any]:
     return {
-        "tree": _printable(file_tree(found)),
+        "tree": tree_rows(found),
         "owners": [
             [owner.kind, printable(owner.name), printable(owner.version), printable(owner.place), *tally]
             for owner, tally in zip(found.owners, found.tallies, strict=True)
@@ -78,19 +88,6 @@ def _data(found: Inspection) -> dict[str, Any]:
             for layer in found.layers
         ],
     }
-
-
-def _printable(root: list[Any]) -> list[Any]:
-    """The tree with names that can be shown."""
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        node[0] = printable(node[0])
-        if isinstance(node[1], list):
-            if "p" in node[2]:
-                node[2]["p"] = printable(node[2]["p"])
-            todo.extend(node[1])
-    return root
 
 
 def write_page(found: Inspection, destination: Path) -> None:

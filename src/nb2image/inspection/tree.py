@@ -1,8 +1,10 @@
 """The files of an image as the tree that the page draws: part, package, folders, files.
 
-A node is a list, which is shorter than an object thirty thousand times over: ``[name, size, layer, kind]`` for a file
-and ``[name, children, extra]`` for everything else. ``extra`` may have ``p``, the absolute path where it is not the
-parent's with the name, ``o``, the number of the owner, and ``t``, the name of the part.
+A row is a list, which is shorter than an object thirty thousand times over: ``[name, size, layer, kind]`` for a file
+and ``[name, children, extra]`` for everything else, followed by the rows of so many children, each with all that is
+below it: nested lists would be as deep as a hostile image's folders, and JSON readers and writers are recursive.
+``extra`` may have ``p``, the absolute path where it is not the parent's with the name, ``o``, the number of the owner,
+and ``t``, the name of the part.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import re
 from typing import Any
 
 from nb2image.inspection.model import File, Inspection, part_of, part_title
+from nb2image.inspection.words import printable
 
-__all__ = ["file_tree"]
+__all__ = ["tree_rows"]
 
 _SITE = re.compile(r"(.*?/(?:site|dist)-packages)/")
 _LINKS = {"file": 0, "hardlink": 1, "symlink": 2, "special": 3}
@@ -20,8 +23,25 @@ _LINKS = {"file": 0, "hardlink": 1, "symlink": 2, "special": 3}
 _Folder = dict[str, Any]
 
 
-def file_tree(found: Inspection) -> list[Any]:
-    """The root node."""
+def tree_rows(found: Inspection) -> list[list[Any]]:
+    """All rows, the root's first; names are fit to be shown."""
+    rows = []
+    todo = [_tree(found)]
+    while todo:
+        name, value, *more = todo.pop()
+        if isinstance(value, list):
+            todo.extend(value)
+            (extra,) = more
+            if "p" in extra:
+                extra["p"] = printable(extra["p"])
+            rows.append([printable(name), len(value), extra])
+        else:
+            rows.append([printable(name), value, *more])
+    return rows
+
+
+def _tree(found: Inspection) -> list[Any]:
+    """The root node: as a row, with the list of its children in place of their number."""
     by_owner: dict[int, list[File]] = {}
     for file in found.files:
         by_owner.setdefault(file.owner, []).append(file)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from nb2image.inspection.model import Inspection
 from nb2image.runtime import KERNEL
 from nb2image.sizes import shown
 
-__all__ = ["facts", "printable", "sentence"]
+__all__ = ["Figure", "facts", "figures", "printable", "sentence"]
 
 
 def printable(text: str) -> str:
@@ -45,7 +47,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         (
             "size",
             f"{shown(found.size)} in {_count(len(found.layers), 'layer')}; "
-            f"{shown(total.size)} in {_count(total.files, 'file')}, {shown(total.bytecode)} of it bytecode",
+            f"{shown(total.size)} in {_count(total.files, 'file')}{_bytecode(found)}",
         )
     )
     rows.append(("base", _base(found)))
@@ -57,6 +59,43 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
     if found.user:
         rows.append(("user", found.user))
     return rows
+
+
+class Figure(NamedTuple):
+    """What the page shows in large letters. ``state`` is ``good`` or ``bad`` where there is a verdict."""
+
+    name: str
+    value: str
+    more: str
+    state: str = ""
+
+
+def figures(found: Inspection) -> list[Figure]:
+    """The four things to know first."""
+    total, lock = found.total, found.lock
+    rows = [
+        Figure("Layers", shown(found.size), f"stored in {_count(len(found.layers), 'layer')}"),
+        Figure("Files", shown(total.size), f"in {_count(total.files, 'file')}{_bytecode(found)}"),
+    ]
+    if lock is None:
+        rows.append(Figure("Packages", f"{len(found.packages):,}", "no lock of nb2image says which"))
+    elif lock.exact:
+        rows.append(Figure("Lock", _count(len(lock.packages), "package"), f"{KERNEL} holds exactly these", "good"))
+    elif lock.problem:
+        rows.append(Figure("Lock", "not readable", lock.problem, "bad"))
+    else:
+        differ = f"{len(lock.missing)} are missing in {KERNEL}, {len(lock.foreign)} are not locked"
+        rows.append(Figure("Lock", _count(len(lock.packages), "package"), differ, "bad"))
+    below = found.layers[: found.base_layers] if found.base_layers else ()
+    of_base = f"{_count(len(below), 'layer')} of {shown(sum(layer.size for layer in below))}" if below else ""
+    # What is in the parentheses is a code name.
+    name = found.system.partition(" (")[0] or found.base_name or "not stated"
+    rows.append(Figure("Base", name, of_base or f"for {found.platform}"))
+    return rows
+
+
+def _bytecode(found: Inspection) -> str:
+    return f", {shown(found.total.bytecode)} of it bytecode" if found.total.bytecode else ""
 
 
 def _count(number: int, noun: str) -> str:

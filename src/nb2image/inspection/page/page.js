@@ -3,7 +3,8 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const MOST_TILES = 300;
-  const HEADER = 17;
+  const HEADER = 20;
+  const LETTER = 7; // about the pixels that a letter of a tile takes
   const KINDS = ["file", "hard link", "symbolic link", "special file"];
   const COLOURS = {
     "/opt/kernel": "kernel", "/opt/runner": "runner", "/opt/support": "support", debian: "debian", nb2image: "nb2image",
@@ -40,11 +41,14 @@
   const files = [];
   const ofOwner = new Map();
 
-  function plant(root) {
-    const todo = [[root, null]];
-    for (let next = 0; next < todo.length; next += 1) {
-      const [raw, parent] = todo[next];
-      const folder = Array.isArray(raw[1]);
+  // Rows as tree.py says: each folder states how many children follow it, with all that is below them.
+  function plant(rows) {
+    const open = [];
+    for (const raw of rows) {
+      while (open.length && !open.at(-1).left) open.pop();
+      const parent = open.length ? open.at(-1).node : null;
+      if (parent) open.at(-1).left -= 1;
+      const folder = raw.length === 3;
       const extra = folder ? raw[2] : {};
       const node = {
         name: raw[0], parent, size: folder ? 0 : raw[1], files: folder ? 0 : 1, children: folder ? [] : null,
@@ -56,7 +60,7 @@
       if (parent) parent.children.push(node);
       if (folder) {
         if (extra.o !== undefined) ofOwner.set(extra.o, node);
-        for (const child of raw[1]) todo.push([child, node]);
+        open.push({ node, left: raw[1] });
       } else {
         files.push(node);
       }
@@ -152,13 +156,20 @@
   let tiles = [];
 
   function tile(node, x, y, width, height, inner) {
-    const made = button(undefined, () => node.children && go(node));
+    const made = button(undefined, () => {
+      if (node.children) go(node);
+      else point(made);
+    });
     made.className = `tile ${colour(node)}${inner ? " inner" : ""}${node.children ? "" : " leaf"}`;
     // A style attribute would break the page's own security policy; the object model does not.
     Object.assign(made.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
-    if (width > 34 && height > 14) {
+    const holder = !inner && holds(node, width, height);
+    if (holder) made.classList.add("holder");
+    const room = Math.floor((width - 12) / LETTER);
+    if (room >= Math.min(node.name.length, 6) && height > 18) {
+      const size = shown(node.size);
       made.append(element("b", "", node.name));
-      if (height > 34 && (inner || !node.children)) made.append(element("i", "", shown(node.size)));
+      if (holder ? room > Math.min(node.name.length, 12) + size.length + 1 : height > 38 && room >= size.length) made.append(element("i", "", size));
     } else {
       made.classList.add("tiny");
     }
@@ -172,6 +183,9 @@
     return made;
   }
 
+  // Whether a tile has room to show what is in it.
+  const holds = (node, width, height) => node.children !== null && width >= 44 && height >= 44;
+
   function draw() {
     map.replaceChildren();
     tiles = [];
@@ -179,11 +193,9 @@
     const height = map.clientHeight;
     squarify(drawn(here), 0, 0, width, height, (node, x, y, w, h) => {
       if (w < 1.5 || h < 1.5) return;
-      const outer = tile(node, x, y, w, h, false);
-      if (!node.children || w < 44 || h < 44) return;
-      const first = outer.firstChild;
-      if (first) first.append(` · ${shown(node.size)}`);
-      squarify(drawn(node), x + 2, y + HEADER, w - 4, h - HEADER - 2, (child, cx, cy, cw, ch) => {
+      tile(node, x, y, w, h, false);
+      if (!holds(node, w, h)) return;
+      squarify(drawn(node), x + 1, y + HEADER, w - 2, h - HEADER - 1, (child, cx, cy, cw, ch) => {
         if (cw >= 3 && ch >= 3) tile(child, cx, cy, cw, ch, true);
       });
     });
@@ -198,7 +210,12 @@
 
   // -- where we are ---------------------------------------------------------------------------------------
 
-  const trail = (node) => (node.parent ? [...trail(node.parent), node] : [node]);
+  function trail(node) {
+    const steps = [];
+    for (let step = node; step; step = step.parent) steps.unshift(step);
+    return steps;
+  }
+
   const address = (node) => `#${trail(node).slice(1).map((step) => step.parent.children.indexOf(step)).join(".")}`;
 
   function go(node) {
@@ -252,6 +269,12 @@
     Object.assign(tip.style, { left: `${Math.max(8, left)}px`, top: `${Math.max(8, top)}px` });
   }
 
+  // Say what a tile is at its middle: for keys and fingers.
+  function point(made) {
+    const box = made.getBoundingClientRect();
+    showTip(made, box.left + box.width / 2, box.top + box.height / 2);
+  }
+
   function hideTip() { tip.hidden = true; }
 
   function move(made) {
@@ -269,8 +292,7 @@
   map.addEventListener("focusin", (event) => {
     const made = event.target.closest(".tile");
     if (!made || !made.matches(":focus-visible")) return;
-    const box = made.getBoundingClientRect();
-    showTip(made, box.left + box.width / 2, box.top + box.height / 2);
+    point(made);
   });
   map.addEventListener("focusout", hideTip);
   map.addEventListener("keydown", (event) => {
@@ -347,6 +369,15 @@
     $("crumbs").scrollIntoView({ block: "nearest" });
   }
 
+  // A size with a bar that shows its share of the largest.
+  function bar(node, size, largest) {
+    const made = document.createDocumentFragment();
+    const line = element("div", colour(node));
+    line.style.setProperty("--share", `${largest ? (100 * size) / largest : 0}%`);
+    made.append(shown(size), line);
+    return made;
+  }
+
   const link = (node, text) => (node && node.children ? button(text, () => jump(node)) : text);
   const MOST_ROWS = 200;
 
@@ -356,16 +387,16 @@
     table($("list"), [
       ["Name", "name", (row) => row.name, (row) => link(row, row.name)],
       ["Files", "n", (row) => row.files, (row) => row.files.toLocaleString("en")],
-      ["Size", "n", (row) => row.size, (row) => shown(row.size)],
       ["Layer", "n optional", (row) => row.layer, (row) => (row.layer < 0 ? "" : row.layer + 1)],
-    ], rows.slice(0, MOST_ROWS), null);
+      ["Size", "n size", (row) => row.size, (row) => bar(row, row.size, rows[0].size)],
+    ].filter(([title]) => title !== "Layer" || rows.some((row) => row.layer >= 0)), rows.slice(0, MOST_ROWS), null);
     if (rows.length > MOST_ROWS) note(`and ${count(rows.length - MOST_ROWS, "smaller one")}`);
   }
 
   function note(text) {
     const line = element("tr");
     const cell = element("td", "hint", text);
-    cell.colSpan = 4;
+    cell.colSpan = $("list").tHead.rows[0].cells.length;
     line.append(cell);
     $("list").tBodies[0].append(line);
   }
@@ -412,29 +443,33 @@
     dim();
   }
 
+  const compiled = data.packages.some((number) => data.owners[number][6]);
   table($("packages"), [
     ["Package", "name", (n) => data.owners[n][1], (n) => link(ofOwner.get(n), data.owners[n][1])],
     ["Version", "text", (n) => data.owners[n][2]],
-    ["In", "mono", (n) => data.owners[n][3] || "Debian"],
-    ["Files", "n", (n) => data.owners[n][4], (n) => data.owners[n][4].toLocaleString("en")],
-    ["Size", "n", (n) => data.owners[n][5], (n) => shown(data.owners[n][5])],
+    ["In", "mono optional", (n) => data.owners[n][3] || "Debian"],
+    ["Files", "n optional", (n) => data.owners[n][4], (n) => data.owners[n][4].toLocaleString("en")],
     ["Bytecode", "n optional", (n) => data.owners[n][6], (n) => (data.owners[n][6] ? shown(data.owners[n][6]) : "")],
-  ], data.packages, 4, true);
+    ["Size", "n size", (n) => data.owners[n][5], (n) => bar(ofOwner.get(n) ?? root, data.owners[n][5], data.owners[data.packages[0]][5])],
+  ].filter(([title]) => title !== "Bytecode" || compiled), data.packages, compiled ? 5 : 4, true);
 
   table($("layers"), [
-    ["#", "n", (n) => n, (n) => n + 1],
-    ["By", "text", (n) => data.layers[n][0]],
-    ["What", "text", (n) => data.layers[n][1], (n) => element("div", "clip", data.layers[n][1])],
+    ["Layer", "n", (n) => n, (n) => n + 1],
+    ["Brings", "text", (n) => data.layers[n][0]],
+    ["History", "text long", (n) => data.layers[n][1], (n) => element("div", "clip", data.layers[n][1])],
     ["Stored", "n", (n) => data.layers[n][2], (n) => shown(data.layers[n][2])],
     ["Tar", "n optional", (n) => data.layers[n][3], (n) => shown(data.layers[n][3])],
     ["Files", "n optional", (n) => data.layers[n][4], (n) => data.layers[n][4].toLocaleString("en")],
     ["Hidden", "n optional", (n) => data.layers[n][6], (n) => (data.layers[n][6] ? shown(data.layers[n][6]) : "")],
     ["Digest", "mono optional", (n) => data.layers[n][7], (n) => data.layers[n][7].slice(0, 19)],
-  ], data.layers.map((_, n) => n), 0, false);
+  ].filter(([title]) => title !== "Brings" || data.layers.some(([role]) => role)), data.layers.map((_, n) => n), 0, false);
 
   for (const part of root.children) {
     const item = element("li");
-    item.append(element("span", colour(part)), `${part.name}, ${shown(part.size)}`);
+    const made = button(part.name, () => go(part));
+    made.prepend(element("span", colour(part)));
+    made.append(element("i", "", shown(part.size)));
+    item.append(made);
     $("legend").append(item);
   }
   for (const each of document.querySelectorAll(".wide")) each.tabIndex = 0;
