@@ -100,9 +100,10 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
 
             compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in ordered.items()]
             layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch)
+    with stage(clock, "sbom"):
+        sbom = _sbom(plan, base, ordered, store, clock)
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
-        sbom = _sbom(plan, base, ordered, store, clock)
         layers.append(assemble.notebook_layer(plan, sbom, store, clock))
         image = assemble.image(plan, base, layers)
     _report_mismatches(environments[KERNEL].mismatches, request.strict, clock)

@@ -383,7 +383,7 @@ def test_conflicts_are_warned_of_and_reported(world: World, heard: Recorder) -> 
 
 def test_seconds_are_counted_once_per_stage(world: World, heard: Recorder) -> None:
     built = world.build(world.locked(ALPHA), listener=heard)
-    assert {"read", "match", "environments", "assemble"} <= set(built.seconds)
+    assert {"read", "match", "environments", "sbom", "assemble"} <= set(built.seconds)
     assert len([e for e in heard.events if isinstance(e, Finished) and e.task == "base"]) == 1
 
 

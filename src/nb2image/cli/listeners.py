@@ -30,6 +30,7 @@ _VERBS = {
     "environments": "Writing environments",
     "layer": "Writing layers",
     "bytecode": "Compiling bytecode",
+    "sbom": "Listing packages",
     "assemble": "Assembling",
     "write": "Writing",
     "load": "Loading",

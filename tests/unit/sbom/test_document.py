@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,17 @@ def test_a_title_in_any_script_is_the_images_name(world: World) -> None:
     assert document(built)["metadata"]["component"]["name"] == "分析"
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(built.sbom.decode()) is None
     assert Path(properties(component(built, "notebook"))["nb2image:path"]).name == "分析.ipynb"
+
+
+def test_a_changed_notebook_waits_for_no_library_of_bills_of_materials(world: World) -> None:
+    source = world.locked(*LOCKED)
+    command = world.command("build", source, "--base", world.base, "-o", "layout")
+    libraries = "sorted({'cyclonedx', 'packageurl'} & sys.modules.keys())"
+    command[2] = f"import atexit, sys; atexit.register(lambda: print({libraries}))\n{command[2]}"
+    lines = []
+    for text in (b"hello", b"other"):
+        source.write_bytes(source.read_bytes().replace(b"hello", text))
+        done = subprocess.run(command, cwd=world.work, env=world.environ, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        lines.append(done.stdout.splitlines()[-1])
+    assert lines == ["['cyclonedx', 'packageurl']", "[]"]
