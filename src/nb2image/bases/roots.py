@@ -21,7 +21,7 @@ from nb2image.layers.entry import parents
 
 __all__ = ["unpack", "unpacked_root"]
 
-_FORMAT = 1
+_FORMAT = 2
 _LATEST = 1 << 33
 """Seconds since 1970 that every file system can hold, give or take (ext4 ends in 2446)."""
 
@@ -37,6 +37,8 @@ def unpacked_root(image: Image, store: Store, *, points: tuple[str, ...] = ()) -
 
     def fill(folder: Path) -> None:
         unpack(read_filesystem(image), folder, points=points)
+        # Where root unpacks, nobody runs.
+        folder.chmod(0o755)
 
     return store.unpacked(f"sha256:{digest_of_key('root', _FORMAT, points, image.digest)}", fill)
 

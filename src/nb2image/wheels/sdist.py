@@ -1,8 +1,8 @@
 """Reading a source distribution as if somebody hostile had written it, without running any of it.
 
-A source distribution is an archive of regular files below one folder (source distribution format, "Source distribution
-archive features"), whose ``PKG-INFO`` must be that of the locked package, and whose ``pyproject.toml`` says how it is
-built (PEP 518), else setuptools does (PEP 517, "Build backend interface").
+A source distribution is an archive of files, and of links that stay inside, below one folder (source distribution
+format, "Source distribution archive features"). Its ``PKG-INFO`` must be that of the locked package; its
+``pyproject.toml`` says how it is built (PEP 518), else setuptools does (PEP 517, "Build backend interface").
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ _MOST_MEMBERS = 100_000
 _MOST_BYTES = 2 << 30
 """Uncompressed bytes of all files; the largest source distributions on indexes unpack to about 1 GB."""
 _LARGEST_TEXT = 4 << 20
+_MOST_FOLLOWED = 40
+"""Links that Linux follows on the way to a file."""
+_READ = ("PKG-INFO", "pyproject.toml", "setup.py")
 _LONGEST_PART = 255
 """Bytes of a path component that Linux file systems hold."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -58,14 +61,22 @@ class BuildSystem(NamedTuple):
     legacy: bool
 
 
-class _File(NamedTuple):
-    """A regular file on its way out of the archive; ``path`` with the top folder, ``mtime`` in seconds."""
+class _Link(NamedTuple):
+    """Where a link leads: a symbolic one as it states, a hard one to a path of the archive."""
+
+    target: str
+    hard: bool
+
+
+class _Member(NamedTuple):
+    """A file or link on its way out of the archive; ``path`` with the top folder, ``mtime`` in seconds."""
 
     path: str
     executable: bool
     size: int
     mtime: int
     pieces: Iterator[bytes]
+    link: _Link | None = None
 
 
 @dataclass(frozen=True)
@@ -87,14 +98,24 @@ class SourceDistribution:
         """
         import os
 
-        for file in _files(self.archive, self.filename):
+        links: list[tuple[Path, _Link]] = []
+        for file in _members(self.archive, self.filename):
             target = folder.joinpath(*file.path.split("/")[1:])
             target.parent.mkdir(parents=True, exist_ok=True)
+            if file.link is not None:
+                links.append((target, file.link))
+                continue
             # Of two members with one name the last stays, as for everyone who unpacks front to back.
             with target.open("wb") as stream:
                 stream.writelines(file.pieces)
             target.chmod(0o755 if file.executable else 0o644)
             os.utime(target, (file.mtime, file.mtime))
+        # Last, so that nothing is written through one.
+        for target, link in links:
+            if link.hard:
+                os.link(folder.joinpath(*link.target.split("/")[1:]), target)
+            else:
+                target.symlink_to(link.target)
 
 
 def read_sdist(archive: Path, filename: str, name: NormalizedName, version: Version) -> SourceDistribution:
@@ -105,14 +126,19 @@ def read_sdist(archive: Path, filename: str, name: NormalizedName, version: Vers
     tops: set[str] = set()
     texts: dict[str, bytes] = {}
     paths: set[str] = set()
+    links: dict[str, _Link] = {}
     compiled: str | None = None
-    for file in _files(archive, filename):
+    for file in _members(archive, filename):
         top, _, rest = file.path.partition("/")
         tops.add(top)
         if not rest or len(tops) > 1:
             raise BadSdist(filename, file.path, "the files are not all below one folder")
+        if rest in links or (file.link is not None and rest in paths):
+            raise BadSdist(filename, file.path, "the path comes twice, once as a link")
         paths.add(rest)
-        if rest in ("PKG-INFO", "pyproject.toml", "setup.py") and file.size <= _LARGEST_TEXT:
+        if file.link is not None:
+            links[rest] = file.link
+        elif rest in _READ and file.size <= _LARGEST_TEXT:
             texts[rest] = b"".join(file.pieces)
         elif compiled is None and _is_compiled(rest):
             compiled = rest
@@ -120,14 +146,14 @@ def read_sdist(archive: Path, filename: str, name: NormalizedName, version: Vers
             pass
     if not tops:
         raise BadSdist(filename, None, "it holds no file")
+    (top,) = tops
     _refuse_crossing(filename, paths)
+    _refuse_escaping(filename, top, links, paths)
     _check_metadata(filename, texts.get("PKG-INFO"), name, version)
     if "setup.py" not in paths and "pyproject.toml" not in paths:
         raise BadSdist(filename, None, "it has neither pyproject.toml nor setup.py, so nothing says how to build it")
     system = _build_system(filename, texts.get("pyproject.toml"))
-    return SourceDistribution(
-        archive, filename, tops.pop(), system, compiled, b"use_2to3" in texts.get("setup.py", b"")
-    )
+    return SourceDistribution(archive, filename, top, system, compiled, b"use_2to3" in texts.get("setup.py", b""))
 
 
 def _is_compiled(path: str) -> bool:
@@ -142,6 +168,44 @@ def _refuse_crossing(filename: str, paths: set[str]) -> None:
             if parent in paths:
                 raise BadSdist(filename, parent, "the path would be a file and a folder")
             parent = parent.rpartition("/")[0]
+
+
+def _refuse_escaping(filename: str, top: str, links: Mapping[str, _Link], paths: set[str]) -> None:
+    """Links lead to what is inside, whatever other links they pass; ``paths`` are without the top folder."""
+    for path, link in links.items():
+        if path in _READ:
+            raise BadSdist(filename, f"{top}/{path}", "the member is a link")
+        if link.hard:
+            archive, _, inner = link.target.partition("/")
+            if archive != top or inner not in paths or inner in links:
+                raise BadSdist(filename, f"{top}/{path}", "it is a hard link to no file of the archive")
+        elif not _stays_inside(path, links):
+            raise BadSdist(filename, f"{top}/{path}", f"the link leads out of the archive ({link.target[:200]})")
+
+
+def _stays_inside(path: str, links: Mapping[str, _Link]) -> bool:
+    """Whether following a symbolic link never leaves the top folder; what it leads to need not be there."""
+    left = path.split("/")[::-1]
+    where: list[str] = []
+    followed = 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not where:
+                return False
+            where.pop()
+            continue
+        where.append(part)
+        link = links.get("/".join(where))
+        if link is not None and not link.hard:
+            followed += 1
+            if followed > _MOST_FOLLOWED or link.target.startswith("/"):
+                return False
+            where.pop()
+            left += link.target.split("/")[::-1]
+    return True
 
 
 def _check_metadata(filename: str, data: bytes | None, name: NormalizedName, version: Version) -> None:
@@ -215,8 +279,8 @@ def _bad_table(filename: str, rule: str) -> BadSdist:
 # -- archives -------------------------------------------------------------------------------------------------
 
 
-def _files(archive: Path, filename: str) -> Iterator[_File]:
-    """The regular files in order; each one's pieces must be read before the next is asked for."""
+def _members(archive: Path, filename: str) -> Iterator[_Member]:
+    """The files and links in order; each one's pieces must be read before the next is asked for."""
     zipped = filename.endswith(".zip")
     total = 0
     for file in _zip_files(archive, filename) if zipped else _tar_files(archive, filename):
@@ -229,30 +293,35 @@ def _files(archive: Path, filename: str) -> Iterator[_File]:
 def _safe(filename: str, path: str) -> str:
     name = path.removeprefix("./")
     parts = name.split("/")
-    if _CONTROL.search(name) or "\\" in name:
-        raise BadSdist(filename, path, "the path has a control character or a backslash")
+    _plain(filename, path, name)
     if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise BadSdist(filename, path, "the path leads out of the archive or is not plain")
-    try:
-        too_long = any(len(part.encode()) > _LONGEST_PART for part in parts)
-    except UnicodeEncodeError:
-        raise BadSdist(filename, path, "the path is not UTF-8") from None
-    if too_long:
+    if any(len(part.encode()) > _LONGEST_PART for part in parts):
         raise BadSdist(filename, path, "a part of the path is too long")
     return name
 
 
-def _zip_files(archive: Path, filename: str) -> Iterator[_File]:
+def _plain(filename: str, path: str, text: str) -> None:
+    """Refuse a path, or what a link at ``path`` leads to, that is not plain text."""
+    if _CONTROL.search(text) or "\\" in text:
+        raise BadSdist(filename, path, "the path has a control character or a backslash")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadSdist(filename, path, "the path is not UTF-8") from None
+
+
+def _zip_files(archive: Path, filename: str) -> Iterator[_Member]:
     try:
         with WheelArchive(archive, filename) as opened:
             for member in opened.members.values():
                 pieces = opened.content(member).chunks()
-                yield _File(member.name, bool(member.mode & 0o111), member.size, MTIME, pieces)
+                yield _Member(member.name, bool(member.mode & 0o111), member.size, MTIME, pieces)
     except BadWheel as error:
         raise BadSdist(filename, error.member, error.rule) from error
 
 
-def _tar_files(archive: Path, filename: str) -> Iterator[_File]:
+def _tar_files(archive: Path, filename: str) -> Iterator[_Member]:
     with _opened(archive, filename) as tar:
         count = 0
         while (info := _next(tar, filename)) is not None:
@@ -264,13 +333,17 @@ def _tar_files(archive: Path, filename: str) -> Iterator[_File]:
             if info.isdir():
                 _safe(filename, info.name.rstrip("/"))
                 continue
+            if info.issym() or info.islnk():
+                _plain(filename, info.name, info.linkname)
+                target = info.linkname if info.issym() else _safe(filename, info.linkname)
+                yield _Member(info.name, False, 0, MTIME, iter(()), _Link(target, info.islnk()))
+                continue
             if not info.isreg() or info.issparse():
-                kind = "a link" if info.issym() or info.islnk() else "no regular file"
-                raise BadSdist(filename, info.name, f"the member is {kind}")
+                raise BadSdist(filename, info.name, "the member is no regular file")
             stream = tar.extractfile(info)
             assert stream is not None, "a regular file has content"
             moment = min(max(int(info.mtime), 0), 0x7FFFFFFF)
-            yield _File(info.name, bool(info.mode & 0o111), info.size, moment, _pieces(stream, filename, info.name))
+            yield _Member(info.name, bool(info.mode & 0o111), info.size, moment, _pieces(stream, filename, info.name))
 
 
 @contextmanager
