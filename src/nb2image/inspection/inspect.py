@@ -26,16 +26,17 @@ from nb2image.inspection.model import (
 from nb2image.inspection.owners import Claims, claims
 from nb2image.inspection.scan import LOCK, Scan, is_whiteout, scan
 from nb2image.progress import Listener
-from nb2image.runtime import KERNEL, OWN, RUNNER, SOURCE, SUPPORT, WORK
+from nb2image.runtime import KERNEL, OWN, RUNNER, SBOM, SOURCE, SUPPORT, WORK
 
 __all__ = ["inspect"]
 
 _LAUNCHER = f"{OWN[1:]}/lib/__main__.py"
+_NOTEBOOK = (f"{WORK[1:]}/", f"{SOURCE[1:]}/")
 _ROLES = {
     "kernel": (f"{KERNEL[1:]}/",),
     "runner": (f"{RUNNER[1:]}/",),
     "support": (f"{SUPPORT[1:]}/",),
-    "notebook": (f"{WORK[1:]}/", f"{SOURCE[1:]}/"),
+    "notebook": (*_NOTEBOOK, SBOM[1:]),
 }
 """What the layers above the runtime's bring, by the folders of their files."""
 
@@ -149,7 +150,7 @@ def _unclaimed(path: str, layer: int, ours: bool, base_layers: int | None) -> Ow
     """The owner of a file that no package claims."""
     if base_layers is not None and layer < base_layers:
         return Owner("base", "base")
-    if ours and path.startswith(_ROLES["notebook"]):
+    if ours and path.startswith(_NOTEBOOK):
         return Owner("notebook", "notebook")
     if ours and (path.startswith(f"{OWN[1:]}/") or _shell(path)):
         return Owner("nb2image", "nb2image")

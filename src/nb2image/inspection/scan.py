@@ -30,7 +30,9 @@ _KEPT = re.compile(
 # Far above what real ones have: what a hostile image could make this process hold is bounded.
 _LARGEST_KEPT = 32 << 20
 _MOST_KEPT = 256 << 20
-_MOST_MEMBERS = 4_000_000
+_MOST_MEMBERS = 2_000_000
+_LONGEST_PATH = 4096
+"""Bytes of Linux's longest (PATH_MAX)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class _Budget:
             self._bytes -= kept
             self._members -= members
         if self._bytes < 0 or self._members < 0:
-            what = f"{_MOST_MEMBERS:,} files" if self._members < 0 else f"{_MOST_KEPT >> 20} MiB of lists of files"
+            what = f"{_MOST_MEMBERS:,} files" if self._members < 0 else f"{_MOST_KEPT >> 20} MiB of lists and names"
             raise damaged(f"layer {layer.descriptor.digest}", f"the image has more than {what}")
         if self.stopped:
             raise NotAnImage("Reading was stopped.")
@@ -100,10 +102,19 @@ def scan(image: Image, where: str, listener: Listener) -> Scan:
 
 def _read(layer: Layer, budget: _Budget) -> _Read:
     found: dict[str, tarfile.TarInfo] = {}
+    implied: set[str] = set()
     kept: dict[str, bytes] = {}
     sizes: list[int] = []
     for path, info, tar in members(layer, sizes.append):
+        if len(path) > _LONGEST_PATH:
+            raise damaged(f"layer {layer.descriptor.digest}", f"a path has {len(path):,} bytes, {path[:64]!r}…")
         budget.spend(layer, members=1)
+        folder = path.rpartition("/")[0]
+        # A path names all folders above it, and laying layers together makes those that no member makes.
+        while folder and folder not in found and folder not in implied:
+            budget.spend(layer, kept=len(folder))
+            implied.add(folder)
+            folder = folder.rpartition("/")[0]
         found[path] = info
         kept.pop(path, None)
         if info.isreg() and info.size <= _LARGEST_KEPT and _KEPT.fullmatch(path):
