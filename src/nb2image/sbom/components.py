@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
-from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType, Pedigree
 from cyclonedx.model.license import DisjunctiveLicense, License, LicenseAcknowledgement, LicenseExpression
-from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema.schema import SchemaVersion1Dot6
 from cyclonedx.spdx import fixup_id
 from packageurl import PackageURL
 from packaging.pylock import PackageSdist
@@ -181,9 +180,10 @@ def _interpreter(target: Target, packaged: bool) -> Component:
 
 
 def _part(components: Iterable[Component], edges: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    document = json.loads(JsonV1Dot6(Bom(components=components)).output_as_string())
+    # One by one: a whole `Bom` takes thrice the time, to sort what the document sorts again.
+    values = [json.loads(component.as_json(SchemaVersion1Dot6)) for component in components]  # type: ignore[attr-defined]
     requires = {ref: sorted(needed) for ref, needed in sorted(edges.items())}
-    return {"components": document["components"], "requires": requires, "roots": list(_roots(requires))}
+    return {"components": values, "requires": requires, "roots": list(_roots(requires))}
 
 
 def _roots(requires: Mapping[str, Collection[str]]) -> Iterator[str]:
