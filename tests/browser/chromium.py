@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.engines.daemons import end, require
+from tests.engines.daemons import Unavailable, end, require
 
 __all__ = ["Tab", "chromium"]
 
@@ -123,14 +124,15 @@ class Tab:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Tab]:
-    """A browser of its own with one empty tab. Raises `Unavailable` where Chromium is not installed."""
+    """A browser of its own with one empty tab. Raises `Unavailable` where Chromium does not start."""
     require("chromium", root=False)
     # Not below pytest's own folder: the browser's socket has a path of at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="nb2image-browser-"))
     command = [
         "chromium",
         "--headless=new",
-        "--no-sandbox",  # which root cannot have
+        # Root cannot have Chromium's sandbox.
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
@@ -165,4 +167,4 @@ def _address(folder: Path, process: subprocess.Popen[bytes], log: Path) -> str:
                 pages = [each for each in json.load(answer) if each["type"] == "page"]
             return str(pages[0]["webSocketDebuggerUrl"])
         time.sleep(0.05)
-    raise AssertionError(f"Chromium does not start:\n{log.read_text(errors='replace')[-2000:]}")
+    raise Unavailable(f"Chromium does not start:\n{log.read_text(errors='replace')[-2000:]}")

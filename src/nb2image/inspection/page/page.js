@@ -166,10 +166,11 @@
     const holder = !inner && holds(node, width, height);
     if (holder) made.classList.add("holder");
     const room = Math.floor((width - 12) / LETTER);
-    if (room >= Math.min(node.name.length, 6) && height > 18) {
+    const label = node.name.length > room && ofOwner.get(node.owner) === node ? data.owners[node.owner][1] : node.name;
+    if (room >= Math.min(label.length, 6) && height > 18) {
       const size = shown(node.size);
-      made.append(element("b", "", node.name));
-      if (holder ? room > Math.min(node.name.length, 12) + size.length + 1 : height > 38 && room >= size.length) made.append(element("i", "", size));
+      made.append(element("b", "", label || node.name));
+      if (holder ? room > Math.min(label.length, 12) + size.length + 1 : height > 38 && room >= size.length) made.append(element("i", "", size));
     } else {
       made.classList.add("tiny");
     }
