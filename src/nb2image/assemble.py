@@ -21,7 +21,7 @@ from nb2image.layers.tar import MTIME
 from nb2image.layers.write import WRITER
 from nb2image.lock.model import new_pylock
 from nb2image.plan import Plan
-from nb2image.progress import Listener
+from nb2image.progress import Listener, Note
 from nb2image.runtime import KERNEL, OWN, RUNNER, SBOM
 
 if TYPE_CHECKING:
@@ -157,8 +157,9 @@ def created(plan: Plan) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _revision(folder: Path) -> str | None:
-    """The commit of the notebook's repository, with ``-dirty`` when the folder has changes; None outside git."""
+def _revision(folder: Path, listener: Listener) -> str | None:
+    """The commit of the notebook's repository, with ``-dirty`` when the folder has changes; None outside git, and with
+    a `Note` where git is not there or refuses, for example a repository of another user."""
     if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -167,12 +168,17 @@ def _revision(folder: Path) -> str | None:
     environment = {**inherited, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    else:
+        if done.returncode == 0:
+            return done.stdout.strip() or None
+        reason = next(iter(done.stderr.splitlines()), f"git left with exit code {done.returncode}")
+    listener(Note(f"The image states no revision, since git tells none of {folder}: {reason}"))
+    return None
 
 
-def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
+def image(plan: Plan, base: Base, layers: Iterable[Layer], listener: Listener) -> Image:
     """The base with ``layers`` on top, and everything that the documents say about it."""
     from nb2image.runtime.entries import MODE_LABEL, execution
 
@@ -185,7 +191,7 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer]) -> Image:
         "org.opencontainers.image.base.digest": base.image.digest,
         "org.opencontainers.image.created": created(plan),
     }
-    revision = _revision(plan.notebook.root or plan.notebook.file.parent)
+    revision = _revision(plan.notebook.root or plan.notebook.file.parent, listener)
     if revision:
         standard["org.opencontainers.image.revision"] = revision
     own = {

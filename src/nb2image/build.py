@@ -105,7 +105,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
         layers.append(assemble.notebook_layer(plan, sbom, store, clock))
-        image = assemble.image(plan, base, layers)
+        image = assemble.image(plan, base, layers, clock)
     _report_mismatches(environments[KERNEL].mismatches, request.strict, clock)
     conflicts = environments[KERNEL].conflicts
     for path, winner, loser in conflicts:

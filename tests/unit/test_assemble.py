@@ -14,7 +14,7 @@ from nb2image.assemble import lock_layer, normalised_lock, notebook_layer, runti
 from nb2image.cache import Store
 from nb2image.layers.cached import CachedLayer
 from nb2image.plan import Plan, make_plan
-from nb2image.progress import Silent
+from nb2image.progress import Event, Note, Silent
 from tests.unit.index.plugin import machine, server, store
 from tests.unit.test_environment import contents
 from tests.unit.world import World, notebook, pylock, wheel, world
@@ -124,8 +124,11 @@ def test_a_revision_is_left_out_where_git_has_none(world: World, state: str) -> 
         (world.work / ".git").write_text("gitdir: /nowhere\n")
     else:
         subprocess.run(["git", "init", "-q", str(world.work)], check=True)
-    labels = world.build(source).image.config.labels
+    events: list[Event] = []
+    labels = world.build(source, listener=events.append).image.config.labels
     assert "org.opencontainers.image.revision" not in labels
+    [note] = [event.text for event in events if isinstance(event, Note) and "no revision" in event.text]
+    assert f"git tells none of {world.work}: fatal: " in note
 
 
 def test_a_tag_of_the_repository_does_not_replace_its_commit(world: World) -> None:

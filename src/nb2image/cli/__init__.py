@@ -107,12 +107,23 @@ def _unexpected(error: Exception) -> Nb2ImageError:
     )
 
 
+def _require_utf8() -> None:
+    """Start anew in UTF-8 mode (PEP 540) where names of files are read in another encoding of the locale's: they are
+    bytes, and one folder must give one image."""
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main() -> NoReturn:
     """Entry point of ``nb2image`` and ``python -m nb2image``.
 
     Exit codes: 0 done, 1 unexpected or a closed pipe, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM,
     the others as `nb2image.errors` says.
     """
+    _require_utf8()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(prog_name="nb2image", standalone_mode=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,13 @@ __all__ = ["Notebook", "read_notebook"]
 
 _CELL_MARKER = re.compile(r"^#[ \t]*%%", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
+# Categories Cc, Cf, Cs, Zl and Zp of Unicode 15.1, spelt out: Python's own tables, those of `str.isprintable` too, grow
+# with its version, and a title that one Python takes and another does not would give two digests.
+_UNPRINTABLE = re.compile(
+    "[\0-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
 _TAG = re.compile(r"<[^<>]*>")
 _TITLE_LENGTH = 200
 _JSON_NOTEBOOK = "Save it from Jupyter as a notebook (.ipynb), or give a percent script (.py with '# %%' cells)."
@@ -301,7 +307,7 @@ def _text(metadata: Mapping[str, Any], group: str, key: str) -> str | None:
     """A string two levels down in the metadata; None where anything on the way is of another type or no text."""
     members = metadata.get(group)
     value = members.get(key) if isinstance(members, dict) else None
-    return value if isinstance(value, str) and value.isprintable() and value else None
+    return value if isinstance(value, str) and value and not _UNPRINTABLE.search(value) else None
 
 
 def _source(cell: Mapping[str, Any]) -> str:
@@ -311,5 +317,4 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 def _printable(text: str) -> str:
     """One line without control characters and lone surrogates, which no terminal and no label can take."""
-    kept = "".join(c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else " " for c in text)
-    return " ".join(kept.split())[:_TITLE_LENGTH]
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())[:_TITLE_LENGTH]

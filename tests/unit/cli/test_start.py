@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -44,6 +45,19 @@ def test_a_warm_build_imports_nothing_heavy(world: World) -> None:
     found = imported(command, world)
     assert "nb2image.build" in found
     assert HEAVY & found == set()
+
+
+def test_names_of_files_do_not_depend_on_the_locale(world: World) -> None:
+    source = world.locked(wheel("alpha"), name="Übung.ipynb")
+    (world.work / "Größe.txt").write_text("1")
+    command = ("build", ".", "--base", world.base, "-o", "out", "--json", "-q")
+    # Python takes the encoding of the locale C, which is ASCII, for one that the user did not mean, unless it is told.
+    ascii_only = {"LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    runs = [world.run(*command, **variables) for variables in ({}, ascii_only)]
+    assert [run.returncode for run in runs] == [0, 0], runs[1].stderr
+    first, second = (json.loads(run.stdout) for run in runs)
+    assert first["digest"] == second["digest"]
+    assert second["notebook"] == source.name
 
 
 def test_looking_at_the_cache_needs_no_packaging(world: World) -> None:

@@ -64,6 +64,12 @@ def test_the_title_is_one_printable_line(tmp_path: Path, metadata: dict[str, Any
     assert read_notebook(path).title == title
 
 
+def test_what_is_printable_does_not_depend_on_the_unicode_of_this_python(tmp_path: Path) -> None:
+    new, control = "Herz \N{WHITE HEART SUIT}\U0001fa77", "a\U00013439b"  # characters of Unicode 15, so of Python 3.12
+    read = read_notebook(write(tmp_path, {"title": control, "kernelspec": {"display_name": new}}))
+    assert (read.title, read.kernel_title) == ("a b", new)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
