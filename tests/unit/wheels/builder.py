@@ -54,6 +54,7 @@ class Part:
         flags = self.flags if self.raw_name.isascii() or isinstance(self.name, bytes) else self.flags | 0x800
         return {
             "signature": None,
+            "needed": 20,
             "name": self.raw_name,
             "flags": flags,
             "method": self.method,
@@ -72,7 +73,7 @@ def local_header(v: Mapping[str, Any]) -> bytes:
     fixed = struct.pack(
         "<4s5H3L2H",
         v["signature"] or b"PK\3\4",
-        20,
+        v["needed"],
         v["flags"],
         v["method"],
         0,
@@ -91,7 +92,7 @@ def central_header(v: Mapping[str, Any]) -> bytes:
         "<4s6H3L5H2L",
         v["signature"] or b"PK\1\2",
         0x0314,
-        20,
+        v["needed"],
         v["flags"],
         v["method"],
         0,
