@@ -74,6 +74,6 @@ def from_the_front(data: bytes) -> dict[str, bytes]:
         if name in found:
             raise ValueError(f"{name}: twice")
         found[name] = content
-    if data[position : position + 4] != b"PK\1\2":
+    if data[position : position + 4] not in (b"PK\1\2", b"PK\5\6" if not found else b""):
         raise ValueError("something else stands before the central directory")
     return found

@@ -88,7 +88,7 @@ class ArchiveFiles:
                         members[name] = _Member(0, 0, posixpath.normpath(target))
                     elif info.islnk():
                         members[name] = _Member(0, 0, posixpath.normpath(info.linkname))
-        except (tarfile.TarError, ValueError, EOFError) as error:
+        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
             raise NotAnImage(
                 f"{self.where} is no tar archive, or a damaged one ({error}).",
                 hint="Name an OCI layout or an archive as `docker save` or `skopeo copy` write it.",

@@ -157,7 +157,7 @@ def layer_members(layer: Layer, sized: Callable[[int], None] = lambda _: None) -
         try:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=_TAR_BUFFER, tarinfo=BoundedTarInfo) as tar:
                 yield tar
-        except (tarfile.TarError, ValueError, RecursionError) as error:
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise damaged(f"layer {layer.descriptor.digest}", f"its tar cannot be read ({error})") from error
         while stream.read(_BUFFER):
             pass
