@@ -27,7 +27,7 @@ def export(engine: Engine, reference: str, listener: Listener, platform: Platfor
     if document is None:
         raise EngineRefused(
             f"{engine.title} has no image {reference}.",
-            hint=f"`{engine.name} pull {reference}` fetches it from a registry; an image in a file is named by its path.",
+            hint=f"`{engine.name} pull {reference}` fetches it from a registry; one in a file is named by its path.",
         )
     size = document.get("Size")
     total = size if isinstance(size, int) else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from nb2image.inspection.model import File, Inspection, Tally, part_of
 from nb2image.inspection.queries import Ownership
+from nb2image.inspection.words import utf8
 
 __all__ = ["FORMAT", "document", "file_rows", "ownership_document"]
 
@@ -19,7 +20,7 @@ def document(found: Inspection) -> dict[str, Any]:
     provenance, lock = found.provenance, found.lock
     return {
         "format": FORMAT,
-        "reference": provenance.reference,
+        "reference": utf8(provenance.reference),
         "names": list(provenance.names),
         "digest": provenance.digest,
         "id": provenance.id,
@@ -30,7 +31,7 @@ def document(found: Inspection) -> dict[str, Any]:
         "user": found.user,
         "entrypoint": list(found.entrypoint),
         "labels": dict(found.labels),
-        "run": provenance.run,
+        "run": utf8(provenance.run),
         "nb2image": {
             "version": found.version,
             "mode": found.mode,
@@ -120,7 +121,7 @@ def ownership_document(found: Inspection, answer: Ownership) -> dict[str, Any]:
     """The answer to ``--owner`` as JSON."""
     return {
         "format": FORMAT,
-        "path": answer.path,
+        "path": utf8(answer.path),
         "place": f"/{answer.place}",
         "file": file_rows(found, [answer.file])[0] if answer.file else None,
         "owners": [{**_owner(found, number), **_tally(tally)} for number, tally in answer.owners],

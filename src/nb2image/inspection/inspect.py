@@ -25,6 +25,7 @@ from nb2image.inspection.model import (
 )
 from nb2image.inspection.owners import Claims, claims
 from nb2image.inspection.scan import LOCK, Scan, is_whiteout, scan
+from nb2image.inspection.words import utf8
 from nb2image.progress import Listener
 from nb2image.runtime import KERNEL, OWN, RUNNER, SBOM, SOURCE, SUPPORT, WORK
 
@@ -45,19 +46,19 @@ def inspect(image: Image, provenance: Provenance, listener: Listener) -> Inspect
     """Read an image and say what is in it. Raises `NotAnImage` when a layer is damaged."""
     scanned = scan(image, provenance.reference, listener)
     claimed = claims(scanned)
-    labels = {_text(key): _text(value) for key, value in image.config.labels.items()}
+    labels = {utf8(key): utf8(value) for key, value in image.config.labels.items()}
     version = labels.get("io.nb2image.version", "")
     base_layers = _base_layers(scanned) if version else None
     owners, files = _owned(scanned, claimed, bool(version), base_layers)
-    hidden = tuple(Hidden(_text(file.path), *file[1:]) for file in scanned.hidden)
-    standard = {key: labels.get(key) or _text(image.annotations.get(key, "")) for key in _STANDARD}
+    hidden = tuple(Hidden(utf8(file.path), *file[1:]) for file in scanned.hidden)
+    standard = {key: labels.get(key) or utf8(image.annotations.get(key, "")) for key in _STANDARD}
     return Inspection(
         provenance=provenance,
         platform=image.platform,
-        created=_text(str(image.config.document.get("created") or "")),
+        created=utf8(str(image.config.document.get("created") or "")),
         title=standard["org.opencontainers.image.title"],
         labels=labels,
-        user=_text(str(image.config.execution.get("User") or "")),
+        user=utf8(str(image.config.execution.get("User") or "")),
         entrypoint=_words(image.config.execution.get("Entrypoint")) + _words(image.config.execution.get("Cmd")),
         system=_system(scanned),
         version=version,
@@ -82,21 +83,8 @@ _STANDARD = (
 )
 
 
-def _text(value: str) -> str:
-    """Names are bytes in a tar; what is not UTF-8 is written as ``\\xNN``."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if _odd(value) else value
-
-
-def _odd(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
 def _words(value: Any) -> tuple[str, ...]:
-    return tuple(_text(str(word)) for word in value) if isinstance(value, list) else ()
+    return tuple(utf8(str(word)) for word in value) if isinstance(value, list) else ()
 
 
 def _system(scanned: Scan) -> str:
@@ -119,7 +107,7 @@ def _owned(
     scanned: Scan, claimed: Claims, ours: bool, base_layers: int | None
 ) -> tuple[tuple[Owner, ...], tuple[File, ...]]:
     """Owners, and every file with its owner's number."""
-    owners = [Owner(each.kind, *map(_text, each[1:])) for each in claimed.owners]
+    owners = [Owner(each.kind, *map(utf8, each[1:])) for each in claimed.owners]
     others: dict[Owner, int] = {}
 
     def number_of(owner: Owner) -> int:
@@ -140,8 +128,8 @@ def _owned(
         owner = claimed.owner(path, size)
         if owner is None:
             owner = number_of(_unclaimed(path, node.layer, ours, base_layers))
-        target = _text(info.linkname) if kind in {"symlink", "hardlink"} else ""
-        files.append(File(_text(path), size, node.layer, owner, kind, target))
+        target = utf8(info.linkname) if kind in {"symlink", "hardlink"} else ""
+        files.append(File(utf8(path), size, node.layer, owner, kind, target))
     files.sort()
     return tuple(owners), tuple(files)
 
@@ -201,7 +189,7 @@ def _comments(image: Image) -> list[str]:
         created, comment = str(row.get("created_by") or ""), str(row.get("comment") or "")
         # BuildKit's own comment says only its name.
         text = comment if created in {"", "nb2image"} and comment else created
-        found.append(_text(" ".join(text.split())))
+        found.append(utf8(" ".join(text.split())))
     return found
 
 
@@ -236,7 +224,7 @@ def _lock(scanned: Scan, labels: dict[str, str], owners: Sequence[Owner]) -> Loc
         packages = _locked(data)
     except (ValueError, RecursionError) as error:
         # Of tomllib, of packaging.pylock and of UTF-8: each is a ValueError.
-        return LockFacts(f"/{LOCK}", source, digest, problem=_text(" ".join(str(error).split())))
+        return LockFacts(f"/{LOCK}", source, digest, problem=utf8(" ".join(str(error).split())))
     there = {f"{owner.name} {owner.version}" for owner in owners if owner.kind == "wheel" and owner.place == KERNEL}
     wanted = {f"{package.name} {package.version}" for package in packages}
     missing, foreign = tuple(sorted(wanted - there)), tuple(sorted(there - wanted))

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from nb2image.errors import NotInImage
 from nb2image.inspection.model import File, Hidden, Inspection, Tally
+from nb2image.inspection.words import utf8
 
 __all__ = ["Ownership", "find_packages", "ownership"]
 
@@ -44,7 +45,7 @@ def find_packages(found: Inspection, name: str) -> tuple[int, ...]:
 
 def ownership(found: Inspection, path: str) -> Ownership:
     """Who brought a path (absolute, or relative to the root). Raises `NotInImage`."""
-    plain = posixpath.normpath(posixpath.join("/", path)).lstrip("/")
+    plain = posixpath.normpath(posixpath.join("/", utf8(path))).lstrip("/")
     place = _followed(found, plain)
     below = f"{place}/" if place else ""
     files = [f for f in found.files if f.path == place] or [f for f in found.files if f.path.startswith(below)]

@@ -8,7 +8,7 @@ from nb2image.inspection.model import Inspection
 from nb2image.runtime import KERNEL
 from nb2image.sizes import shown
 
-__all__ = ["Figure", "facts", "figures", "printable", "sentence"]
+__all__ = ["Figure", "facts", "figures", "printable", "sentence", "utf8"]
 
 
 def printable(text: str) -> str:
@@ -16,6 +16,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def utf8(text: str) -> str:
+    """What can be written as UTF-8: names are bytes in a tar and on a command line; others become ``\\xNN``."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text
 
 
 def sentence(found: Inspection) -> str:
