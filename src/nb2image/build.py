@@ -216,7 +216,8 @@ def _environment(
         return _written(plan, chosen, prefix, limit, store, listener)
     except BadWheel:
         # Whatever is wrong with a wheel whose bytes are no longer those that were downloaded is the disk's doing.
-        if not any(_dropped(store, wheel) for wheel in wheels):
+        # Every one, since a second damaged wheel would fail the next attempt.
+        if not [wheel for wheel in wheels if _dropped(store, wheel)]:
             raise
         listener(Note("A damaged wheel was found in the cache and is downloaded again."))
         return _written(plan, chosen, prefix, limit, store, listener)
