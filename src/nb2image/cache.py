@@ -12,8 +12,8 @@ Layout below the root (``NB2IMAGE_CACHE_DIR``, else where the platform keeps use
 
 A file appears under its final name only by a rename, so a reader sees all of it or nothing, and two writers of
 one digest write the same bytes. What a killed process left in ``tmp`` goes when the next one writes. A record carries
-a checksum of itself; a damaged one counts as absent. Whoever *reads* a blob checks its digest
-(:meth:`Store.open_checked`, or while copying); finding one checks that it is a file, may be read, and has its size.
+a checksum of itself; a damaged one counts as absent. Whoever *reads* a blob checks its digest (`Store.open_checked`,
+`Store.find_sound`, or while copying); finding one checks that it is a file, may be read, and has its size.
 A blob's modification time is when it was written; its access time when it was used.
 """
 
@@ -48,7 +48,7 @@ _CHUNK = 1 << 20
 _swept: set[Path] = set()
 _sweeping = threading.Lock()
 _verified: set[Path] = set()
-"""Unpacked folders that this process has found to be sound."""
+"""Blobs and unpacked folders that this process has found to be sound."""
 
 
 def digest_of_key(*parts: object) -> str:
@@ -203,6 +203,23 @@ class Store:
             with contextlib.suppress(OSError):
                 os.utime(path, ns=(int(now * 1e9), found.st_mtime_ns))
         return path
+
+    def find_sound(self, room: Room, digest: str, size: int | None = None) -> Path | None:
+        """`find` for who goes on to read the blob: one that was not written just now is read through, once per process.
+
+        A zip archive's own checksums do not do: none of them covers the modes of its files.
+        """
+        path = self.find(room, digest, size)
+        if path is None or path in _verified:
+            return path
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime >= STARTED:
+                return path
+            if (stream := self._open_sound(path, digest)) is not None:
+                stream.close()
+                _verified.add(path)
+                return path
+        return None
 
     def open_checked(self, room: Room, digest: str) -> BinaryIO | None:
         """Open a blob after reading it through against its digest; a damaged one is dropped (None)."""

@@ -142,7 +142,7 @@ def _cached(file: LockedFile, store: Store) -> Path | None:
         values = (f"{algorithm}:{value}" for algorithm in wanted for value in sorted(wanted[algorithm]))
         records = (store.get_record("digests", digest_of_key(value)) for value in values)
         digests = [record for record in records if isinstance(record, str)]
-    return next((path for digest in digests if (path := store.find("wheels", digest, file.size))), None)
+    return next((path for digest in digests if (path := store.find_sound("wheels", digest, file.size))), None)
 
 
 class _Transfer:

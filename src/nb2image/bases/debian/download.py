@@ -235,7 +235,7 @@ def fetch_packages(
     Raises `NotCached` (``offline``), `NotThere` when a package is gone from every place that answers, `HashMismatch`,
     `IndexAnswered` or `IndexUnreachable`.
     """
-    found = {deb.name: store.find("bases", deb.digest, deb.size) for deb in lock.packages}
+    found = {deb.name: store.find_sound("bases", deb.digest, deb.size) for deb in lock.packages}
     missing = [deb for deb in lock.packages if found[deb.name] is None]
     if missing and offline:
         raise NotCached(
