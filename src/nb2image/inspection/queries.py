@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from nb2image.errors import NotInImage
 from nb2image.inspection.model import File, Hidden, Inspection, Tally
-from nb2image.inspection.words import utf8
+from nb2image.inspection.words import printable, utf8
 
 __all__ = ["Ownership", "find_packages", "ownership"]
 
@@ -39,7 +39,7 @@ def find_packages(found: Inspection, name: str) -> tuple[int, ...]:
     raise NotInImage(
         f"{found.provenance.reference} has no package {name!r}.",
         hint="These have the word in their names:" if near else "Without --package all packages are listed.",
-        details=tuple(near[:20]),
+        details=tuple(map(printable, near[:20])),
     )
 
 
