@@ -7,9 +7,11 @@ a few small reads.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +35,7 @@ from nb2image.wheels.install import Scheme, install
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
+    from multiprocessing.context import BaseContext
 
 __all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel", "workers"]
 
@@ -111,23 +114,39 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def _begin() -> None:
+    """In a worker, before its first work."""
+    # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    # One that was killed cannot end its workers, and they would wait for work for ever.
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def pool(size: int) -> Iterator[Executor]:
-    """Worker processes that start clean: a fork would copy locks that download threads hold.
+    """Worker processes: forked where this process has one thread (5 ms), else started clean (a quarter of a second),
+    since a fork would copy locks that other threads hold.
 
     Raises `WorkerDied` when one of them is killed while its work is waited for.
     """
-    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    method = "forkserver" if sys.platform == "linux" else "spawn"
-    context = multiprocessing.get_context(method)
+    method = "spawn" if sys.platform != "linux" else "fork" if threading.active_count() == 1 else "forkserver"
+    context: BaseContext = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["nb2image.environment", "email.parser"])
-    # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    executor = ProcessPoolExecutor(size, mp_context=context, initializer=signal.signal, initargs=ignore)
+    executor = ProcessPoolExecutor(size, mp_context=context, initializer=_begin)
+    if method == "fork":
+        executor.submit(os.getpid)  # forks all of them now, before the caller starts threads
     try:
         yield executor
     except BrokenProcessPool as error:

@@ -26,6 +26,8 @@ from nb2image.environment import workers
 from tests.bench.limit import limit
 from tests.bench.peers import DOCKERFILES, docker_build
 
+_BYTECODE = "bytecode of "
+
 
 def best(repeat: int, run: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> float:
     seconds = []
@@ -55,7 +57,9 @@ class Bench:
 
     @property
     def environ(self) -> dict[str, str]:
-        return {**os.environ, "NB2IMAGE_CACHE_DIR": str(self.cache)}
+        # As on a user's machine, Python may keep what it compiled of nb2image itself.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "NB2IMAGE_CACHE_DIR": str(self.cache)}
 
     def build(self, *more: str) -> dict[str, Any]:
         command = self.command("-o", str(self.layout), *more)
@@ -73,14 +77,14 @@ class Bench:
     def _kernel_layers(self) -> list[dict[str, Any]]:
         """Layers and bytecode of the notebook's own packages; in an image they follow those of the runner."""
         names = {f"{package['name']}=={package['version']}" for package in self.document["packages"]}
-        waiting = {f"{p['name']}=={p['version']}" for p in (*self.document["runner"], *self.document["support"])}
+        others = {f"{p['name']}=={p['version']}" for p in (*self.document["runner"], *self.document["support"])}
+        waiting = {"": set(others), _BYTECODE: set(others)}
         found = []
         for layer in self.document["layers"]:
-            words = set(layer["comment"].removeprefix("bytecode of ").split())
-            if layer["comment"].startswith("bytecode of"):
-                found += [layer] if words & names else []
-            elif waiting:
-                waiting -= words
+            kind = _BYTECODE if layer["comment"].startswith(_BYTECODE) else ""
+            words = set(layer["comment"].removeprefix(kind).split())
+            if words & waiting[kind]:
+                waiting[kind] -= words
             elif words <= names:
                 found.append(layer)
         return found

@@ -28,6 +28,7 @@ from nb2image.bases.debian.provider import DebianProvider
 from nb2image.bases.debian.selection import SUITES, is_left_out
 from nb2image.bases.debian.tree import Tree
 from nb2image.bases.debian.update import update_locks
+from nb2image.bases.interpreter import find_interpreter
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.errors import IndexUnreachable
@@ -265,6 +266,14 @@ def owned(facts: Mapping[str, Facts], names: set[str]) -> set[str]:
         if match and isinstance(fact.content, bytes):
             paths[match[1] in names].update(Tree.merged(p.lstrip("/")) for p in fact.content.decode().splitlines())
     return paths[False] - paths[True]
+
+
+def test_starting_the_python_of_a_base_leaves_its_folder_as_it_was(unpacked: Unpacked, tmp_path: Path) -> None:
+    """Whatever it writes there makes the folder a damaged one, which the next build makes again."""
+    store, base = Store(tmp_path), unpacked.base
+    assert find_interpreter(base, store, Silent()).version == str(base.target.python)
+    root = store.root_of(base.image.digest)
+    assert not list(root.rglob("__pycache__"))
 
 
 def test_a_base_is_what_dpkg_installs(mirrors: Mirrors, store: Store, tmp_path: Path) -> None:

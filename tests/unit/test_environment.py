@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,15 @@ def test_a_worker_that_is_killed_is_an_error_of_its_own() -> None:
     with pytest.raises(WorkerDied) as caught, pool(2) as executor:
         executor.submit(os._exit, 9).result()
     assert "memory" in caught.value.hint
+
+
+def test_workers_start_beside_other_threads_as_well() -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        with pool(2) as executor:
+            assert executor.submit(os.getpid).result() != os.getpid()
+    finally:
+        stop.set()
+        thread.join()

@@ -100,10 +100,12 @@ def standard_library(base: Base, store: Store) -> Iterator[Entry]:
 
 def _version(interpreter: Interpreter) -> str | None:
     """The full version that an interpreter tells, or None when it does not start or lacks what compiling needs."""
-    script = "import sys, marshal, struct, importlib.util; print('%d.%d.%d' % sys.version_info[:3])"
+    script = (
+        "import sys, marshal, _imp, _warnings, _frozen_importlib_external; print('%d.%d.%d' % sys.version_info[:3])"
+    )
     try:
         done = subprocess.run(
-            [*interpreter.command, "-s", "-S", "-c", script],
+            [*interpreter.command, "-s", "-S", "-B", "-c", script],
             capture_output=True,
             text=True,
             timeout=30,

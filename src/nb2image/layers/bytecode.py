@@ -20,7 +20,7 @@ from nb2image.layers.entry import BytesContent, Content, Entry, HardLink, Link
 
 __all__ = ["COMPILER", "Interpreter", "cached_path", "compiled"]
 
-COMPILER = "1"
+COMPILER = "2"
 """Version of what is compiled and how: part of the key of every bytecode layer."""
 
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
