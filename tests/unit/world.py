@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import deflate
 import pytest
 
 import nb2image.images
@@ -69,8 +70,10 @@ def wheel(
     )
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     rows = "".join(hash_row(path, data) for path, data in contents.items()) + f"{info}/RECORD,,\n"
-    parts = [Part(path, data) for path, data in contents.items()]
-    return Made(name, version, build_zip([*parts, Part(f"{info}/RECORD", record(rows).encode())]), tuple(requires))
+    contents[f"{info}/RECORD"] = record(rows).encode()
+    # libdeflate is pinned; what zlib writes depends on the machine, and so would the hash of the wheel.
+    parts = [Part(path, data, stream=bytes(deflate.deflate_compress(data, 6))) for path, data in contents.items()]
+    return Made(name, version, build_zip(parts), tuple(requires))
 
 
 RUNNERS = {
