@@ -61,6 +61,11 @@ def find_bubblewrap() -> Found:
     try:
         version = _ask([program, "--version"]).rpartition(" ")[2].strip()
         options = frozenset(re.findall(r"--[a-z0-9-]+", _ask([program, "--help"])))
+        if os.geteuid() == 0 and "--perms" not in options:
+            # Nobody could not write into /tmp, which would be root's.
+            return Found(
+                None, reason=f"bubblewrap {version} is too old for root", remedy="install version 0.5 or later"
+            )
         probe = [program, *_namespaces(options), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
         done = subprocess.run(
             [*probe, sys.executable, "-I", "-S", "-c", ""],
@@ -141,11 +146,14 @@ class Bubblewrap:
             process.wait()
 
     def _arguments(self, root: Path, folder: Path, limits: Limits) -> list[str]:
+        options = self._found.options
+        perms = ["--perms", "1777"] if "--perms" in options else []
+
         def tmpfs(path: str, size: int) -> list[str]:
-            return [*(["--size", str(size)] if "--size" in self._found.options else []), "--tmpfs", path]
+            return [*perms, *(["--size", str(size)] if "--size" in options else []), "--tmpfs", path]
 
         return [
-            *_namespaces(self._found.options),
+            *_namespaces(options),
             *("--ro-bind", str(root), "/"),
             *("--proc", "/proc"),
             *("--dev", "/dev", *tmpfs("/dev/shm", _SHARED_MEMORY), "--remount-ro", "/dev"),

@@ -63,8 +63,6 @@ class Container:
                 api.remove_container(container, v=True, force=True)
 
     def _create(self, identity: str, command: Sequence[str], limits: Limits) -> dict[str, Any]:
-        from docker.types import Ulimit
-
         api = self._engine.api
         host = api.create_host_config(
             network_mode="none",
@@ -74,7 +72,6 @@ class Container:
             tmpfs={"/tmp": f"size={limits.temporary},mode=1777"},
             mem_limit=limits.memory if self._engine.limits_memory else None,
             pids_limit=limits.processes if self._engine.limits_processes else None,
-            ulimits=[Ulimit(name="core", soft=0, hard=0)],
         )
         return dict(
             api.create_container(

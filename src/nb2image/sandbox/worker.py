@@ -87,7 +87,8 @@ def _run(job: dict[str, Any], work: Callable[[Any], dict[str, Any]]) -> int:
     if child == 0:
         failed = 1
         try:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.close(0)
+            os.open(os.devnull, os.O_RDONLY)
             _limited(job)
             _traceable(True)
             _hook(job, work)

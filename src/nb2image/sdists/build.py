@@ -33,6 +33,7 @@ from nb2image.sandbox.choose import Absent, choose_sandbox
 from nb2image.sandbox.model import FOLDER, Limits, Outcome, Sandbox, discard, open_output
 from nb2image.sdists.failure import lacks_compiler, last_lines, reason
 from nb2image.sdists.requirements import BuildRequirement, Moment, as_of, build_locks_digest, pinned
+from nb2image.sizes import shown
 from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, Source
 from nb2image.wheels.archive import WheelArchive
@@ -385,9 +386,11 @@ class Builder:
     def _refuse(self, sdist: SourceDistribution, outcome: Outcome) -> NoReturn:
         hint = "Lock a version that has wheels for this base, or choose another base."
         if outcome.ended == "time limit" or outcome.code == _OUT_OF_TIME:
-            why = f"its build did not end within {self._limits.seconds / 60:g} minutes"
+            seconds = self._limits.seconds
+            span = f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+            why = f"its build did not end within {span}"
         elif outcome.code == _DISK_FULL:
-            why = f"its build wrote more than {self._limits.disk / (1 << 30):g} GiB"
+            why = f"its build wrote more than {shown(self._limits.disk)}"
         elif outcome.code == 137:
             why = "its build was killed, most often for want of memory"
             hint = "Close other programs and build again, or lock a version that has wheels."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 __all__ = ["lacks_compiler", "last_lines", "reason"]
 
 _LINES = 20
+_LONGEST = 500
 _PROGRAMS = r"(?:\S*(?:gcc|g\+\+|clang|cc|c\+\+|make|cmake|ninja|gfortran|rustc|cargo|pkg-config|swig|nvcc|go))"
 _COMPILER = re.compile(
     r"(?P<program>[\w.+-]*(?:gcc|g\+\+|clang|\bcc|c\+\+))'?:? ?(?:failed: )?(?:No such file|(?:command )?not found)"
@@ -17,6 +19,8 @@ _COMPILER = re.compile(
     r"|(?:fatal error|error): (?P<header>Python\.h): No such file"
     r"|Unknown compiler\(s\)|No CMAKE_C(?:XX)?_COMPILER could be found"
 )
+_CALL = re.compile(r'  File "')
+_TOOLS = re.compile(r'  File "(?:/build/(?:worker\.py|env/)|/usr/lib/python|/usr/local/lib/python|<frozen )')
 
 
 class _Rule(NamedTuple):
@@ -59,11 +63,12 @@ _RULES = (
 
 def lacks_compiler(log: str) -> bool:
     """Whether a build without a compiler failed for want of one."""
-    return _COMPILER.search(log) is not None
+    return _COMPILER.search(_shortened(log)) is not None
 
 
 def reason(log: str) -> str:
     """Why, as far as the log tells; without a full stop, to follow "cannot be built: "."""
+    log = _shortened(log)
     if (found := _COMPILER.search(log)) is not None:
         if found["header"]:
             return "the headers of Python are missing"
@@ -73,9 +78,28 @@ def reason(log: str) -> str:
         if (match := rule.pattern.search(log)) is not None:
             return rule.sentence(match)
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return f"its build backend says {lines[-1][:200].rstrip('.')!r}" if lines else "its build backend says nothing"
+    if not lines:
+        return "its build backend says nothing"
+    words = lines[-1].removeprefix("SystemExit: ").removeprefix("error: ")
+    return f"its build backend says {words[:200].rstrip('.')!r}"
+
+
+def _shortened(log: str) -> str:
+    """With lines of a length at which patterns are quick, whatever the lines are."""
+    return "\n".join(line[:_LONGEST] for line in log.splitlines())
 
 
 def last_lines(log: str) -> tuple[str, ...]:
-    """The end of the log, as an error shows it."""
-    return tuple(line[:500] for line in log.rstrip().splitlines()[-_LINES:])
+    """The end of the log, as an error shows it: without those lines of a traceback that are of build tools."""
+    return tuple(line[:_LONGEST] for line in _without_tools(log.rstrip().splitlines())[-_LINES:])
+
+
+def _without_tools(lines: list[str]) -> list[str]:
+    """Of the calls in a last traceback only those of the source distribution, and the one that failed."""
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    calls = [number for number in range(starts[-1] if starts else len(lines), len(lines)) if _CALL.match(lines[number])]
+    dropped: set[int] = set()
+    for number, after in pairwise(calls):
+        if _TOOLS.match(lines[number]):
+            dropped.update(range(number, after))
+    return [line for number, line in enumerate(lines) if number not in dropped]
