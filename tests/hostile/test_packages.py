@@ -9,7 +9,7 @@ import pytest
 
 from tests.hostile.images import files
 from tests.unit.index.plugin import machine, server
-from tests.unit.world import Made, World, wheel, world
+from tests.unit.world import Made, World, notebook, pipfile_lock, pylock, wheel, world
 
 __all__ = ["machine", "server", "world"]
 
@@ -139,3 +139,63 @@ def test_a_file_of_one_wheel_and_a_folder_of_another_name_both(world: World) -> 
     assert done.returncode == 49, done.stderr
     assert "alpha and beta cannot be installed together" in done.stderr
     assert not Path(world.work / "layout").exists()
+
+
+# -- one package twice -----------------------------------------------------------------------------
+
+
+def twice(world: World, form: str) -> Path:
+    """A notebook whose lock lists ``demo`` twice, in a way that the format allows."""
+    one, other = wheel("demo", "1.0"), wheel("demo", "2.0")
+    world.offer(one, other)
+    url = f"{world.server.url}/files"
+    entries = [f'{{"version": "=={w.version}", "hashes": ["sha256:{w.sha256}"]}}' for w in (one, other)]
+    pipfile = pipfile_lock(index=world.server.simple)
+    if form == "pylock, two versions":
+        return notebook(world.work, pylock(one, other, url=url))
+    if form == "pylock, the same entry":
+        return notebook(world.work, pylock(one, one, url=url))
+    if form == "pylock, markers that both hold":
+        first, _, second = pylock(one, other, url=url).rpartition("[[packages]]\n")
+        first = first.replace('version = "1.0"\nwheels', 'version = "1.0"\nmarker = "os_name == \'posix\'"\nwheels')
+        return notebook(world.work, f"{first}[[packages]]\nmarker = \"sys_platform == 'linux'\"\n{second}")
+    if form == "requirements":
+        lines = [f"demo=={w.version} --hash=sha256:{w.sha256}\n" for w in (one, other)]
+        (world.work / "requirements.txt").write_text("".join(lines))
+        return notebook(world.work, None)
+    names = ("demo", "demo") if form == "Pipfile.lock, one key" else ("demo", "Demo")
+    listed = ", ".join(f'"{name}": {entry}' for name, entry in zip(names, entries, strict=True))
+    return notebook(world.work, None, requirements_lock=pipfile.replace('"default": {}', f'"default": {{{listed}}}'))
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("pylock, two versions", "demo is locked more than once for the same target (1.0 and 2.0)"),
+        ("pylock, the same entry", "demo is locked more than once for the same target (1.0 and 1.0)"),
+        ("pylock, markers that both hold", "locks demo twice for Python 3.11"),
+        ("requirements", "demo is locked more than once for the same target (1.0 and 2.0)"),
+        ("Pipfile.lock, one key", "'demo' stands twice in one object"),
+        ("Pipfile.lock, two spellings", "demo is locked more than once for the same target (1.0 and 2.0)"),
+    ],
+)
+def test_a_lock_that_lists_one_package_twice_is_refused(world: World, form: str, says: str) -> None:
+    done = world.run("build", twice(world, form), "--base", world.base, "-o", "layout")
+    assert done.returncode == 14, done.stderr
+    assert says in done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (world.work / "layout").exists()
+
+
+def test_a_package_that_is_listed_once_for_each_platform_is_built(world: World) -> None:
+    one, other = wheel("demo", "1.0"), wheel("demo", "2.0")
+    world.offer(one, other)
+    text = pylock(one, other, url=f"{world.server.url}/files")
+    for version, system in (("1.0", "win32"), ("2.0", "linux")):
+        text = text.replace(
+            f'version = "{version}"\nwheels', f'version = "{version}"\nmarker = "sys_platform == \'{system}\'"\nwheels'
+        )
+    done = world.run("build", notebook(world.work, text), "--base", world.base, "-o", "layout")
+    assert done.returncode == 0, done.stderr
+    assert "demo-2.0.dist-info/METADATA" in files(world.work / "layout", SITE)

@@ -85,13 +85,23 @@ def unique(values: Iterable[str]) -> tuple[str, ...]:
 
 def parse_json(value: str, where: str) -> Any:
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=lambda pairs: _object(pairs, where))
     except json.JSONDecodeError as error:
         raise broken(where, f"broken JSON, {error.msg} at line {error.lineno}, column {error.colno}") from error
     except RecursionError:
         raise broken(where, "JSON that is nested too deeply") from None
     except ValueError as error:  # An integer of thousands of digits.
         raise broken(where, f"unusable JSON, {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """RFC 8259 (section 4) leaves open which of two equal names counts; in a lock they may be two versions."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise broken(where, f"{shown(twice)} stands twice in one object")
+    return found
 
 
 def json_object(value: object, where: str) -> dict[str, Any]:
