@@ -73,11 +73,11 @@ class Stage(NamedTuple):
 
 
 STAGES: Mapping[str, Stage] = {
-    "cold": Stage(_emptied, 35),
-    "layers": Stage(_without_layers, 30),
-    "notebook": Stage(lambda _: None, 25),
+    "cold": Stage(_emptied, 30),
+    "layers": Stage(_without_layers, 25),
+    "notebook": Stage(lambda _: None, 40),
     # Bytecode of everything, which the cache has none of: expensive, so not often.
-    "bytecode": Stage(lambda _: None, 10, ("--bytecode",)),
+    "bytecode": Stage(lambda _: None, 5, ("--bytecode",)),
 }
 
 
