@@ -7,6 +7,7 @@ read-only. "Refused" is an exit code other than 0; nb2image's column is what the
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -42,10 +43,14 @@ class Peers:
         self._fresh = folder / "fresh"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", self._fresh], check=True)
         uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
+        found = importlib.util.find_spec("pip")
+        assert found is not None
+        pip = str(Path(str(found.origin)).parent)
+        python = str(folder / "environment/bin/python")
         common = ("--require-hashes", "--no-deps", "--index-url", server.simple)
         self._commands: dict[str, Sequence[str]] = {
-            "uv": (uv, "pip", "install", "--no-config", "--no-cache", *common, "--python"),
-            "pip": (sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-compile", "--no-input", *common),
+            "uv": (uv, "pip", "install", "--python", python, "--no-config", "--no-cache", *common),
+            "pip": (python, pip, "--isolated", "--disable-pip-version-check", "install", "--no-cache-dir", *common),
         }
 
     def refused(self, tool: str, data: bytes) -> bool:
@@ -55,16 +60,10 @@ class Peers:
         requirements.write_text(f"demo==1.0 --hash=sha256:{sha256(data)}\n")
         environment = self._folder / "environment"
         shutil.copytree(self._fresh, environment, symlinks=True)
-        python = environment / "bin/python"
-        command = list(self._commands[tool])
-        if tool == "uv":
-            command.append(str(python))
-        else:
-            command[3:3] = ["--python", str(python), "--isolated", "--disable-pip-version-check"]
         try:
             done = subprocess.run(
                 ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--bind", *[str(self._folder)] * 2,
-                 "--die-with-parent", "--chdir", str(self._folder), *command, "-r", str(requirements)],
+                 "--die-with-parent", "--chdir", str(self._folder), *self._commands[tool], "-r", str(requirements)],
                 env={**os.environ, "HOME": str(self._folder), "TMPDIR": str(self._folder), "NO_PROXY": "127.0.0.1"},
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
