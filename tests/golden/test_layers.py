@@ -7,7 +7,6 @@ for what a wheel becomes) with it.
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
 from pathlib import Path
 
@@ -16,30 +15,16 @@ from packaging.utils import canonicalize_name
 
 from nb2image.cache import Store
 from nb2image.environment import INSTALLATION, Environment, Wheel
-from nb2image.layers.entry import BytesContent, Entry, HardLink, Link
-from nb2image.layers.write import WRITER, write_layer
+from nb2image.layers.write import WRITER
 from nb2image.progress import Silent
 from nb2image.wheels.install import Scheme
+from tests.golden.entries import written
 from tests.unit.wheels.builder import Part, build_zip, hash_row
-
-_TEXT = b"".join(b"line %d of a file that is neither random nor constant\n" % (n * n % 977) for n in range(40_000))
 
 
 def test_the_layer_of_fixed_entries() -> None:
-    out = io.BytesIO()
-    written = write_layer(
-        [
-            Entry("opt/empty", 0o644, BytesContent(b"")),
-            Entry("opt/text", 0o644, BytesContent(_TEXT)),
-            Entry("opt/tool", 0o755, BytesContent(b"#!/bin/sh\n")),
-            Entry("opt/Ünïcode/" + "long" * 60, 0o664, BytesContent(b"name beyond ustar")),
-            Entry("opt/link", 0o777, Link("tool")),
-            Entry("work/tool", 0o755, HardLink("opt/tool")),
-            Entry("work", 0o775, None),
-        ],
-        out.write,
-    )
-    assert (WRITER, written.digest, written.diff_id) == (
+    layer = written()
+    assert (WRITER, layer.digest, layer.diff_id) == (
         "1",
         "sha256:229d1d4a084976e68cccc0a00a6ba95df33bebf9aae16bfe899c2933761e8457",
         "sha256:7b0759d69380a7c911e06d4633c9a368ecf3463ba9c5cdaebc503bef61c48986",
