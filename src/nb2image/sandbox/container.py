@@ -105,6 +105,9 @@ class Container:
                 api.start(container)
                 ended, code = self._await(api, container, limits.seconds)
             finally:
+                # The connection's own close() leaves its file open.
+                if (response := getattr(lifeline, "_response", None)) is not None:
+                    response.close()
                 lifeline.close()
             reader.join(10)
             self._fetch(api, container, folder)
@@ -153,11 +156,14 @@ class Container:
                 self._engine.api.remove_container(each["Id"], v=True)
 
 
-def _copy(stream: Iterator[bytes], tail: Tail) -> None:
+def _copy(stream: Any, tail: Tail) -> None:
     # What breaks the connection breaks whoever waits for the container, too.
     with suppress(Exception):
-        for data in stream:
-            tail.write(data)
+        try:
+            for data in stream:
+                tail.write(data)
+        finally:
+            stream._response.close()
 
 
 class _Chunks(io.RawIOBase):
