@@ -3,11 +3,13 @@ is room."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
 import shutil
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,19 @@ def test_a_folder_for_temporary_files_without_room_is_not_missed(world: World, s
     (one,) = met(world, place, ["size=4k"], "build", source, "-o", "image.tar", TMPDIR=str(place))
     built(one, wanted)
     assert files(one.files) == []
+
+
+def test_a_folder_for_temporary_files_without_room_for_a_packed_base(world: World, source: Path) -> None:
+    packed, place = world.folder / "base.tar.gz", world.folder / "temporary"
+    with gzip.open(packed, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        tar.add(world.base, arcname=".")
+    world.base = packed
+    arguments = ("build", source, "-o", "image.tar")
+    full, enough = met(world, place, ["size=4k", ROOM], *arguments, TMPDIR=str(place))
+    refusal(full, "No space left on device", "TMPDIR")
+    assert files(full.files) == []
+    assert enough.code == 0, enough.err
+    assert files(enough.files) == []
 
 
 def test_a_cache_that_is_read_only(world: World, source: Path) -> None:

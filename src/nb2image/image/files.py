@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import posixpath
@@ -12,7 +13,7 @@ import weakref
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, Protocol
 
-from nb2image.errors import NotAnImage
+from nb2image.errors import NotAnImage, Unwritable
 from nb2image.image.streams import BoundedTarInfo, damaged, decompressed
 
 __all__ = ["ArchiveFiles", "DirectoryFiles", "Files"]
@@ -66,6 +67,11 @@ class ArchiveFiles:
         try:
             self._handle = _plain_tar(path)
         except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise Unwritable(
+                    f"There is no room in {tempfile.gettempdir()} for {path} unpacked: {error.strerror}.",
+                    hint="Set TMPDIR to a folder with more space.",
+                ) from error
             raise NotAnImage(
                 f"{path} cannot be read: {error.strerror or error}.", hint="Name an OCI layout or an image archive."
             ) from error
