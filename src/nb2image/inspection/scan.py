@@ -133,7 +133,8 @@ def _overlaid(image: Image, read: Sequence[_Read]) -> Scan:
         with overlay.layer(number) as take:
             for path, info in read[number].members.items():
                 by = take(path, info)
-                if info.isdir() or is_whiteout(path):
+                # The root is a directory whatever the tar says.
+                if not path or info.isdir() or is_whiteout(path):
                     continue
                 files += 1
                 size += info.size if info.isreg() else 0
