@@ -194,6 +194,53 @@ def test_requires_python_of_a_lock_limits_the_bases() -> None:
     assert match(limited, CANDIDATES, Wishes()).candidate.name == "bookworm"
 
 
+def test_a_package_without_a_wheel_is_built_only_when_that_is_allowed() -> None:
+    locked = lock(package("old", sdist=True), package("new", "py3-none-any"))
+    assert [miss.name for miss in select(locked, target()).misses] == ["old"]
+    allowed = select(locked, target(), build_sdists=True)
+    assert allowed.complete
+    assert [source.sdist.filename for source in allowed.sources] == ["old-1.0.tar.gz"]
+    assert [chosen.package.name for chosen in allowed.chosen] == ["new"]
+
+
+def test_a_wheel_goes_before_a_source_distribution() -> None:
+    allowed = select(lock(package("both", "py3-none-any", sdist=True)), target(), build_sdists=True)
+    assert (len(allowed.chosen), allowed.sources) == (1, ())
+
+
+def test_a_source_distribution_that_no_strong_hash_holds_is_not_built() -> None:
+    weak = replace(package("old", sdist=True), sdist=PackageSdist(name="old-1.0.tar.gz", hashes={"md5": "0" * 32}))
+    allowed = select(lock(weak), target(), build_sdists=True)
+    assert (allowed.sources, [miss.name for miss in allowed.misses]) == ((), ["old"])
+
+
+def test_a_source_distribution_for_another_python_is_not_built() -> None:
+    allowed = select(lock(package("old", sdist=True, requires_python="<3.9")), target(), build_sdists=True)
+    assert [miss.reason for miss in allowed.misses] == ["needs Python <3.9"]
+
+
+def test_a_package_with_wheels_for_other_platforms_looks_compiled() -> None:
+    locked = lock(package("c", "cp311-cp311-win_amd64", sdist=True), package("pure", sdist=True))
+    found = {each.package.name: each.looks for each in select(locked, target(), build_sdists=True).sources}
+    assert found == {"c": "compiled", "pure": "unknown"}
+
+
+def test_a_base_that_has_every_wheel_goes_before_one_that_builds() -> None:
+    bases = (candidate("old", "3.11.2", "2.31"), candidate("new", "3.11.2", "2.41"))
+    newer = package("p", "cp311-cp311-manylinux_2_35_x86_64", sdist=True)
+    found = match(lock(newer, python="3.11"), bases, Wishes(build_sdists=True))
+    assert (found.candidate.name, found.selection.sources) == ("new", ())
+    only = match(lock(newer, python="3.11"), bases[:1], Wishes(build_sdists=True))
+    assert len(only.selection.sources) == 1
+    assert "1 can be built from source distributions" in " ".join(only.reasons)
+
+
+def test_what_may_not_be_built_is_said_with_the_option() -> None:
+    with pytest.raises(NoMatchingFiles) as caught:
+        match(lock(package("old", sdist=True), python="3.11"), CANDIDATES, Wishes())
+    assert "old: only source distributions, which --build-sdists never forbids to build." in caught.value.hint
+
+
 def test_missing_files_are_a_table_with_a_row_for_each_package() -> None:
     locked = lock(
         package("good", "py3-none-any"),
