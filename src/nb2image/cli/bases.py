@@ -34,7 +34,7 @@ def list_bases() -> None:
             )
 
 
-@bases.command("update")
+@bases.command("update", short_help="Lock the bases anew, from Debian's index of today.")
 @click.argument("suites", metavar="[SUITE]...", nargs=-1)
 @click.option(
     "--output",

@@ -35,7 +35,15 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
 
 @click.command()
 @source_options
-@click.option("-t", "--tag", "tags", multiple=True, callback=_tags, metavar="NAME[:TAG]", help="Name the image.")
+@click.option(
+    "-t",
+    "--tag",
+    "tags",
+    multiple=True,
+    callback=_tags,
+    metavar="NAME[:TAG]",
+    help="Name the image; can be given several times. Default: the notebook's name.",
+)
 @click.option(
     "-o",
     "--output",

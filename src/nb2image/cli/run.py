@@ -48,8 +48,9 @@ def run(
     A plain name is an image that the engine has, and otherwise a folder of that name; ./NAME is always the folder.
 
     A Jupyter image is served on this machine until Ctrl-C; a batch image runs once with ARGS, which are papermill's
-    (-p NAME VALUE), and its exit code is passed on.
+    (-p NAME VALUE), and its exit code is passed on. Options of nb2image come before the image or notebook.
     """
+    arguments = _for_container(source, arguments)
     from nb2image.cli.listeners import listening
     from nb2image.engines.client import choose
     from nb2image.engines.run import image_mode, run_batch, serve
@@ -77,6 +78,24 @@ def run(
                 return server.wait()
             except KeyboardInterrupt:
                 return 0
+
+
+def _for_container(source: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """What the container gets. Options of this command among it are meant for this command: a batch run that was asked
+    for there would silently become a JupyterLab."""
+    if arguments[:1] == ("--",):
+        return arguments[1:]
+    options = (item for item in run.params if isinstance(item, click.Option))
+    own = {name for item in options for name in (*item.opts, *item.secondary_opts) if name.startswith("--")}
+    # Papermill has this one, too.
+    own.discard("--engine")
+    for argument in arguments:
+        if argument.partition("=")[0] in own:
+            raise click.UsageError(
+                f"{argument} stands after {source}, where everything is for the container. Put options of nb2image "
+                f"before {source}, or `--` after it when the container is to have them."
+            )
+    return arguments
 
 
 def _load_notebook(engine: Engine, source: Path, listener: Listener, selection: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from nb2image import __version__
 from nb2image.cache import ROOMS, Store
 from nb2image.cli import cli
 from nb2image.cli.build import run_command
+from nb2image.cli.run import _for_container
 from nb2image.outputs import Archive, EngineLoad, Layout, Output
 from tests.unit.index.plugin import machine, server
 from tests.unit.world import World, notebook, wheel, world
@@ -78,6 +79,26 @@ def test_the_version_is_printed(start: list[str], tmp_path: Path) -> None:
     command = [sys.executable, *start, "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"nb2image {__version__}\n", "")
+
+
+@pytest.mark.parametrize("misplaced", [["--mode", "batch"], ["-p", "n", "3", "--python=3.11"], ["--no-bytecode"]])
+def test_an_option_of_run_after_the_notebook_is_refused(misplaced: list[str]) -> None:
+    result = call("run", "report.ipynb", *misplaced)
+    assert result.exit_code == 2
+    assert "stands after report.ipynb, where everything is for the container" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (("-p", "n", "3"), ("-p", "n", "3")),
+        (("--", "-p", "n", "3"), ("-p", "n", "3")),
+        (("--", "--mode", "x"), ("--mode", "x")),
+        (("--engine", "noop", "-"), ("--engine", "noop", "-")),
+    ],
+)
+def test_what_follows_the_notebook_is_for_the_container(given: tuple[str, ...], passed: tuple[str, ...]) -> None:
+    assert _for_container("report.ipynb", given) == passed
 
 
 # -- plan ------------------------------------------------------------------------------------------
