@@ -87,7 +87,9 @@ def figures(found: Inspection) -> list[Figure]:
         Figure("Files", shown(total.size), f"in {_count(total.files, 'file')}{_bytecode(found)}"),
     ]
     if lock is None:
-        rows.append(Figure("Packages", f"{len(found.packages):,}", "no lock of nb2image says which"))
+        python = sum(found.owners[number].kind == "wheel" for number in found.packages)
+        more = f"{python:,} of Python, {len(found.packages) - python:,} of Debian"
+        rows.append(Figure("Packages", f"{len(found.packages):,}", more))
     elif lock.exact:
         rows.append(Figure("Lock", _count(len(lock.packages), "package"), f"{KERNEL} holds exactly these", "good"))
     elif lock.problem:

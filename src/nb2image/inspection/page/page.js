@@ -454,16 +454,20 @@
     ["Size", "n size", (n) => data.owners[n][5], (n) => bar(ofOwner.get(n) ?? root, data.owners[n][5], data.owners[data.packages[0]][5])],
   ].filter(([title]) => title !== "Bytecode" || compiled), data.packages, compiled ? 5 : 4, true);
 
+  // Columns that say nothing of this image take no room.
+  const empty = { Brings: 0, Hidden: 6 };
+  for (const [title, member] of Object.entries(empty)) if (data.layers.some((layer) => layer[member])) delete empty[title];
+  $("hidden").hidden = "Hidden" in empty;
   table($("layers"), [
     ["Layer", "n", (n) => n, (n) => n + 1],
-    ["Brings", "text", (n) => data.layers[n][0]],
+    ["Brings", "text optional", (n) => data.layers[n][0]],
     ["History", "text long", (n) => data.layers[n][1], (n) => element("div", "clip", data.layers[n][1])],
     ["Stored", "n", (n) => data.layers[n][2], (n) => shown(data.layers[n][2])],
     ["Tar", "n optional", (n) => data.layers[n][3], (n) => shown(data.layers[n][3])],
     ["Files", "n optional", (n) => data.layers[n][4], (n) => data.layers[n][4].toLocaleString("en")],
     ["Hidden", "n optional", (n) => data.layers[n][6], (n) => (data.layers[n][6] ? shown(data.layers[n][6]) : "")],
     ["Digest", "mono optional", (n) => data.layers[n][7], (n) => data.layers[n][7].slice(0, 19)],
-  ].filter(([title]) => title !== "Brings" || data.layers.some(([role]) => role)), data.layers.map((_, n) => n), 0, false);
+  ].filter(([title]) => !(title in empty)), data.layers.map((_, n) => n), 0, false);
 
   for (const part of root.children) {
     const item = element("li");
