@@ -78,4 +78,6 @@ def page_of(tmp_path: Path) -> Callable[..., Page]:
 def screenshots(tmp_path: Path) -> Path:
     """Where screenshots go: ``NB2IMAGE_RESULTS``, to be looked at, else a folder that is thrown away."""
     kept = os.environ.get("NB2IMAGE_RESULTS")
-    return Path(kept) if kept else tmp_path
+    folder = Path(kept) if kept else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
