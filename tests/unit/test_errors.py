@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,10 @@ def test_an_error_survives_being_pickled(error: Nb2ImageError) -> None:
     assert type(again) is type(error)
     assert vars(again) == vars(error)
     assert str(again) == str(error)
+
+
+def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "automation.md").read_text()
+    documented = {int(code) for row in re.findall(r"^\| ([0-9, ]+) \|", text, re.MULTILINE) for code in row.split(",")}
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    assert documented == {0, 1, 2, 130, 143} | {kind.exit_code for kind in kinds}
