@@ -69,7 +69,7 @@ def test_no_lock_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(NoLock) as caught:
         lock_of(tmp_path)
     assert caught.value.message == "analysis.ipynb has no lock, neither in its metadata nor beside it."
-    assert "uv export --format pylock.toml -o pylock.toml" in caught.value.hint
+    assert "requirements.in -o pylock.toml" in caught.value.hint
 
 
 def test_requirements_without_hashes_are_no_lock(tmp_path: Path) -> None:

@@ -42,8 +42,9 @@ FORMATS: tuple[Format, ...] = (PYLOCK, UV_SCRIPT, THOTH, PIPFILE, POETRY, REQUIR
 """In order of precedence."""
 
 _ADVICE = (
-    "Embed one from JupyterLab with jupyterlab-requirements or with `juv lock`, or put one beside the notebook, "
-    "for example with `uv export --format pylock.toml -o pylock.toml`."
+    "List the packages that it imports in requirements.in and lock them beside it: "
+    "`uv pip compile --python-version 3.11 --python-platform linux requirements.in -o pylock.toml`; "
+    "or embed a lock with `juv lock` or, in JupyterLab, jupyterlab-requirements."
 )
 
 
