@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from packaging.pylock import Package, Pylock
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, canonicalize_version
 
 from nb2image.image.model import Image
 from nb2image.inspection.model import (
@@ -225,10 +225,16 @@ def _lock(scanned: Scan, labels: dict[str, str], owners: Sequence[Owner]) -> Loc
     except (ValueError, RecursionError) as error:
         # Of tomllib, of packaging.pylock and of UTF-8: each is a ValueError.
         return LockFacts(f"/{LOCK}", source, digest, problem=utf8(" ".join(str(error).split())))
-    there = {f"{owner.name} {owner.version}" for owner in owners if owner.kind == "wheel" and owner.place == KERNEL}
-    wanted = {f"{package.name} {package.version}" for package in packages}
-    missing, foreign = tuple(sorted(wanted - there)), tuple(sorted(there - wanted))
+    there = _versions(owner for owner in owners if owner.kind == "wheel" and owner.place == KERNEL)
+    wanted = _versions(packages)
+    missing = tuple(sorted(wanted[key] for key in wanted.keys() - there.keys()))
+    foreign = tuple(sorted(there[key] for key in there.keys() - wanted.keys()))
     return LockFacts(f"/{LOCK}", source, digest, packages, missing, foreign)
+
+
+def _versions(packages: Iterable[Owner | LockedPackage]) -> dict[tuple[str, str], str]:
+    """Names and versions as they are written, by how they compare: 1.0 is 1.00 and 1.0.0 (PEP 440)."""
+    return {(each.name, canonicalize_version(each.version)): f"{each.name} {each.version}" for each in packages}
 
 
 def _locked(data: bytes) -> tuple[LockedPackage, ...]:

@@ -142,6 +142,14 @@ def test_a_package_that_the_lock_does_not_hold_is_foreign_and_one_that_went_is_m
     assert "/opt/kernel lacks beta 2.0; /opt/kernel holds extra 3, which it does not lock" in printed(changed)
 
 
+def test_versions_that_are_equal_in_other_letters_are_equal(ours: Path, tmp_path: Path) -> None:
+    lock = members(ours, "")["opt/nb2image/pylock.toml"].replace(b'version = "2.0"', b'version = "2.0.0"')
+    assert b'"2.0.0"' in lock
+    assert document(with_layer(ours, files_of({"opt/nb2image/pylock.toml": lock}), tmp_path / "changed"))["lock"][
+        "exact"
+    ]
+
+
 def test_a_lock_that_cannot_be_read_is_a_finding(ours: Path, tmp_path: Path) -> None:
     changed = with_layer(ours, files_of({"opt/nb2image/pylock.toml": b"= nonsense"}), tmp_path / "changed")
     lock = document(changed)["lock"]
