@@ -24,6 +24,8 @@ WHEELS = (
     wheel("alpha", "1.0", {"alpha/__init__.py": b"answer = 42\n" * 300, "shared/notice.txt": b"alpha's\n"}),
     wheel("beta", "2.1.post3", {"beta/text.py": _TEXT, "beta/empty.py": b"", "shared/notice.txt": b"beta's\n"}),
     wheel("gamma-tools", "0.3", {
+        # Of three wheels that bring this path, this one is in another layer.
+        "shared/notice.txt": b"gamma's\n",
         "gamma_tools/größe.txt": "naïve, 漢字\n".encode(),
         "gamma_tools/" + "deep/" * 40 + "x.py": b"x = 1\n",
         "gamma_tools-0.3.data/scripts/gamma": b"#!python\nprint('gamma')\n",
