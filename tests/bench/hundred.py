@@ -4,11 +4,11 @@
 
     python -m tests.bench.hundred NOTEBOOK [--count N] [-- OPTIONS OF nb2image build…]
 
-Every notebook has cells of its own and locks what the given one locks, but for none to four packages that nothing else
-in the lock requires; chance decides which, the same in each run. Each is built by a process of its own, into one OCI
-layout. Wheels, base and runner are in the cache before; layers of the locked packages are not. Processor
-time leaves out worker processes, which only a notebook with much to write starts. Disk is what the files
-of cache and layout occupy, each once however many names it has.
+Every notebook has cells of its own and locks what the given one locks, but for none to eight packages that nothing that
+stays requires; chance decides which, the same in each run. Each is built by a process of its own, into one OCI layout.
+Wheels, base and runner are in the cache before; layers of the locked packages are not. Processor time leaves out worker
+processes, which only a notebook with much to write starts. Disk is what the files of cache and layout occupy, each once
+however many names it has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from tests.bench.__main__ import Bench
 
 __all__ = ["occupied", "variants"]
 
-_MOST_DROPPED = 4
+_MOST_DROPPED = 8
 
 
 class _Row(NamedTuple):
@@ -63,19 +63,30 @@ def occupied(folders: Iterable[Path]) -> int:
     return sum(seen.values())
 
 
-def _leaves(bench: Bench) -> list[str]:
-    """The packages of the notebook that no other of them requires."""
+def _requirements(bench: Bench) -> dict[str, set[str]]:
+    """What each package of the notebook requires, extras and other platforms included."""
     store = Store(bench.cache)
-    required = set()
+    found = {}
     for package in bench.document["packages"]:
         path = store.find("wheels", f"sha256:{package['hashes']['sha256']}")
         assert path is not None
         with WheelArchive(path, package["file"]) as archive:
-            required |= {canonicalize_name(need.name) for need in read_metadata(archive).requires_dist}
-    return sorted({package["name"] for package in bench.document["packages"]} - required)
+            needs = read_metadata(archive).requires_dist
+        found[package["name"]] = {str(canonicalize_name(need.name)) for need in needs}
+    return found
 
 
-def variants(notebook: Path, leaves: Sequence[str], count: int, folder: Path) -> list[Path]:
+def _dropped(requirements: Mapping[str, Set[str]], chance: random.Random) -> set[str]:
+    """Packages to leave out, one after the other, so that nothing that stays requires them."""
+    kept = dict(requirements)
+    for _ in range(chance.randint(0, _MOST_DROPPED)):
+        leaves = sorted(kept.keys() - set().union(*kept.values()))
+        if leaves:
+            del kept[chance.choice(leaves)]
+    return requirements.keys() - kept.keys()
+
+
+def variants(notebook: Path, requirements: Mapping[str, Set[str]], count: int, folder: Path) -> list[Path]:
     """Write notebooks that differ a little from the given one in cells and lock; all of a lock's hashes are kept."""
     document = json.loads(notebook.read_text())
     lock = read_lock(read_notebook(notebook))
@@ -92,8 +103,7 @@ def variants(notebook: Path, leaves: Sequence[str], count: int, folder: Path) ->
     shared = {key: document["metadata"][key] for key in ("kernelspec", "language_info") if key in document["metadata"]}
     written = []
     for number in range(count):
-        chance = random.Random(number)
-        dropped = set(chance.sample(leaves, chance.randint(0, min(_MOST_DROPPED, len(leaves)))))
+        dropped = _dropped(requirements, random.Random(number))
         kept = {name: entry for name, entry in packages.items() if name not in dropped}
         cell = {"cell_type": "markdown", "id": f"of-{number}", "metadata": {}, "source": f"# Notebook {number}"}
         mine: dict[str, Any] = {
@@ -141,10 +151,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nb2image-bench-") as name:
         bench = Bench(given.notebook, sys.argv[cut + 1 :], Path(name))
         bench.build()
-        notebooks = variants(given.notebook, _leaves(bench), given.count, bench.folder)
+        notebooks = variants(given.notebook, _requirements(bench), given.count, bench.folder)
+        packages = len(bench.document["packages"])
         bench.without_layers()
         first, *others = _measured(bench, notebooks)
-        print(f"{given.count} notebooks of about {len(bench.document['packages'])} packages, one process each")
+        locks = len({json.loads(path.read_text())["metadata"]["requirements_lock"] for path in notebooks})
+        print(f"{locks} different locks in {given.count} notebooks of about {packages} packages, one process each")
         print(
             f"the first: {first.seconds:.2f} s, {first.disk / 1e6:.0f} MB of disk, image {first.size / 1e6:.0f} MB\n"
             "each of the others:"
