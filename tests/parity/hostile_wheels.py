@@ -30,6 +30,13 @@ DOCUMENT = DOCS / "hostile-wheels.md"
 SUMMARY = DOCS / "reliability.md"
 MARKS = "<!-- hostile wheels: begin -->", "<!-- hostile wheels: end -->"
 
+HEAD = """\
+# Hostile wheels
+
+Every one is refused by nb2image, with the wheel, the member and a rule of these words; those whose hash or size is
+another than RECORD's only with `--strict`. Written by `python -m tests.parity.hostile_wheels`; a dash: installed.
+"""
+
 Verdict = tuple[bool, bool]
 """Whether uv and whether pip refuse."""
 
@@ -106,12 +113,7 @@ def summary(verdicts: Mapping[str, Verdict], peers: tuple[str, str]) -> str:
 
 def table(verdicts: Mapping[str, Verdict], peers: tuple[str, str]) -> str:
     """Every wheel, with what nb2image says of it."""
-    lines = [
-        "# Hostile wheels",
-        "",
-        "Every one is refused by nb2image, with the wheel, the member and a rule of these words. Written by",
-        "`python -m tests.parity.hostile_wheels`; a dash: installed.",
-    ]
+    lines = HEAD.splitlines()
     group = None
     for case in CASES:
         if case.group != group:
