@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from nb2image.layers.entry import Entry, HardLink, Link
 
 __all__ = ["BLOCK", "END", "MTIME", "header", "padding"]
@@ -14,10 +16,7 @@ MTIME = 315532800
 _REGULAR, _HARD, _SYMBOLIC, _DIRECTORY, _PAX = b"0", b"1", b"2", b"5", b"x"
 _MTIME = b"%011o\0" % MTIME
 _MAGIC = b"ustar\x0000"
-_NO_CHECKSUM = b"        "
 _LARGEST = 0o77777777777  # what eleven octal digits hold: one byte less than 8 GiB
-_OWNERS: dict[tuple[int, int], bytes] = {}
-_MODES: dict[int, bytes] = {}
 
 
 def padding(size: int) -> int:
@@ -25,18 +24,23 @@ def padding(size: int) -> int:
     return -size % BLOCK
 
 
+@cache
+def _common(mode: int, owner: tuple[int, int], kind: bytes) -> tuple[bytes, bytes, int]:
+    """What most headers share: mode and owner, what follows the kind's place, and all that they add to the checksum."""
+    start = b"%07o\0%07o\0%07o\0" % (mode, *owner)
+    # uname, gname, devmajor and devminor stay empty: 32 + 32 + 8 + 8 bytes. The checksum counts itself as spaces.
+    end = _MAGIC + bytes(80)
+    return start, end, sum(start) + sum(_MTIME) + sum(b" " * 8) + sum(kind) + sum(end)
+
+
 def _block(name: bytes, prefix: bytes, mode: int, owner: tuple[int, int], size: int, kind: bytes, link: bytes) -> bytes:
-    mode_field = _MODES.get(mode)
-    if mode_field is None:
-        mode_field = _MODES[mode] = b"%07o\0" % mode
-    owner_field = _OWNERS.get(owner)
-    if owner_field is None:
-        owner_field = _OWNERS[owner] = b"%07o\0%07o\0" % owner
-    head = b"%b%b%b%011o\0%b" % (name.ljust(100, b"\0"), mode_field, owner_field, size, _MTIME)
-    # uname, gname, devmajor and devminor stay empty: 32 + 32 + 8 + 8 bytes.
-    tail = kind + link.ljust(100, b"\0") + _MAGIC + bytes(80) + prefix.ljust(167, b"\0")
-    checksum = sum(head) + sum(_NO_CHECKSUM) + sum(tail)
-    return b"%b%06o\0 %b" % (head, checksum, tail)
+    start, end, checksum = _common(mode, owner, kind)
+    length = b"%011o\0" % size
+    checksum += sum(name) + sum(length) + sum(link) + sum(prefix)
+    return b"%b%b%b%b%06o\0 %b%b%b%b" % (
+        *(name.ljust(100, b"\0"), start, length, _MTIME, checksum),
+        *(kind, link.ljust(100, b"\0"), end, prefix.ljust(167, b"\0")),
+    )
 
 
 def _split(path: bytes) -> tuple[bytes, bytes] | None:

@@ -98,9 +98,10 @@ class _Gzip:
         self.packed = hashlib.sha256()
         self.packed_size = 0
 
-    def _put(self, *pieces: bytes | bytearray) -> None:
-        self._packed += pieces
-        self._packed_size += sum(map(len, pieces))
+    def _put(self, packed: bytes | bytearray, crc32: int, size: int) -> None:
+        """A whole member that fits into memory."""
+        self._packed += (_MEMBER, packed, _trailer(crc32, size))
+        self._packed_size += len(packed)
         if self._packed_size >= _PIECE:
             self._drain()
 
@@ -143,7 +144,7 @@ class _Gzip:
         # A header alone hardly shrinks further at a higher level, and there is one for each file.
         level = _LEVEL_SMALL if len(piece) <= 2048 else _LEVEL
         packed = deflate.deflate_compress(piece, level)
-        self._put(_MEMBER, packed, _trailer(zlib.crc32(piece), len(piece)))
+        self._put(packed, zlib.crc32(piece), len(piece))
 
     def ready(self, deflated: Iterable[bytes], raw: Iterable[bytes], crc32: int, size: int) -> None:
         """A deflate stream taken over unchanged, with the bytes that it stands for."""
@@ -151,11 +152,21 @@ class _Gzip:
         for chunk in raw:
             self.raw.update(chunk)
         self.raw_size += size
-        self._put(_MEMBER)
+        self._packed.append(_MEMBER)
         for piece in deflated:
-            self._put(piece)
+            self._packed.append(piece)
+            self._packed_size += len(piece)
+            if self._packed_size >= _PIECE:
+                self._drain()
         # RFC 1952 section 2.3.1: ISIZE is the size modulo 2^32.
-        self._put(_trailer(crc32, size & 0xFFFFFFFF))
+        self._packed.append(_trailer(crc32, size & 0xFFFFFFFF))
+
+    def whole(self, deflated: bytes, raw: bytes, crc32: int) -> None:
+        """The same for one that is in memory."""
+        self._flush()
+        self.raw.update(raw)
+        self.raw_size += len(raw)
+        self._put(deflated, crc32, len(raw))
 
 
 def write_layer(entries: Iterable[Entry], sink: Callable[[bytes], object]) -> WrittenLayer:
@@ -175,7 +186,7 @@ def write_layer(entries: Iterable[Entry], sink: Callable[[bytes], object]) -> Wr
         if isinstance(content, (Link, HardLink)) or content.size == 0:
             continue
         if (both := content.both()) is not None:
-            gzip.ready(both[1:], both[:1], content.crc32, content.size)
+            gzip.whole(both[1], both[0], content.crc32)
         elif (deflated := content.deflated()) is not None:
             gzip.ready(deflated, content.chunks(), content.crc32, content.size)
         else:

@@ -30,6 +30,8 @@ thread holds: up to three times as much, while igzip's buffer grows."""
 _DamagedStream = cast("type[Exception]", igzip_lib.error)  # its stub declares an instance
 _IN_MEMORY = 64 << 20
 """The largest member that `WheelArchive.read` gives."""
+_SMALL = 8 << 20
+"""Wheels up to this size are read at once: two system calls for each of a thousand small members cost more."""
 
 
 class WheelArchive:
@@ -54,6 +56,7 @@ class WheelArchive:
         self._descriptor = self._file.fileno()
         try:
             self._length = os.fstat(self._descriptor).st_size
+            self._content = self._read_file(0, self._length) if self._length <= _SMALL else None
             members = read_directory(self.filename, self.read_at, self._length)
         except BaseException:
             self.close()
@@ -72,6 +75,7 @@ class WheelArchive:
     def close(self) -> None:
         """Close the file; content that was not read by then cannot be read any more."""
         self._descriptor = -1
+        self._content = None
         self._file.close()
 
     def content(self, member: Member, expected: str | None = None) -> MemberContent:
@@ -93,6 +97,14 @@ class WheelArchive:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the file. Raises `BadWheel` when there are fewer."""
+        if self._content is None:
+            return self._read_file(offset, length)
+        data = self._content[offset : offset + length]
+        if len(data) != length:
+            raise BadWheel(self.filename, None, "the file is truncated")
+        return data
+
+    def _read_file(self, offset: int, length: int) -> bytes:
         try:
             data = os.pread(self._descriptor, length, offset)
         except OSError as error:
