@@ -13,14 +13,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
 from nb2image import __version__
-from nb2image.errors import IndexFailure, Nb2ImageError
+from nb2image.errors import EngineRefused, IndexFailure, Nb2ImageError
+
+if TYPE_CHECKING:
+    from nb2image.engines.client import Engine
 
 __all__ = ["doctor"]
 
@@ -226,13 +230,39 @@ def _engines() -> Iterator[Check]:
                 continue
             with item.engine as engine:
                 rights = "rootless, " if engine.rootless else ""
+                rights += "its user has one ID only and cannot load images of several, " if _one_user(engine) else ""
                 detail = f"{engine.title} {engine.version}, {rights}{item.address}"
             yield Check("Engines", kind, "ok", detail, purpose)
 
 
+def _one_user(engine: Engine) -> bool:
+    try:
+        return engine.one_user_only
+    except EngineRefused:
+        return False
+
+
+def _sandbox() -> Check:
+    from nb2image.cache import Store
+    from nb2image.progress import Silent
+    from nb2image.sandbox.choose import Absent, choose_sandbox
+
+    purpose = "Builds packages that have no wheel (--build-sdists); nothing else needs it."
+    found = choose_sandbox(Store.default(), Silent())
+    if isinstance(found, Absent):
+        return Check("Tools", "sandbox", "absent", f"{found.reason}; {found.remedy}", purpose)
+    with closing(found):
+        return Check("Tools", "sandbox", "ok", found.title, purpose)
+
+
 def _tools() -> Iterator[Check]:
+    yield _sandbox()
     yield _tool("skopeo", ["--version"], "Copies layouts and archives into engines and registries.")
-    yield _tool("uv", ["--version"], "Brings further Pythons, should bytecode need one that the base cannot start.")
+    yield _tool(
+        "uv",
+        ["--version"],
+        "Can install a Python (`uv python install`) for bytecode, should that of the base not start here.",
+    )
 
 
 def _tool(name: str, arguments: Sequence[str], purpose: str) -> Check:

@@ -77,6 +77,18 @@ class Engine:
         return bool(self._info.get("Rootless")) or any("rootless" in str(option) for option in options)
 
     @property
+    def one_user_only(self) -> bool:
+        """Whether a rootless podman can give files to no user but root, because its own has no ranges of IDs
+        (subuid(5)): it cannot unpack an image with files of others, and says through its API that it did."""
+        if self.name != "podman" or not self.rootless:
+            return False
+        with self.asked("its settings"):
+            answer = self.api.get(f"{self.api.base_url}/v4.0.0/libpod/info")
+            answer.raise_for_status()
+            mapped = answer.json()["host"]["idMappings"]["uidmap"] or ()
+        return sum(int(row["size"]) for row in mapped) == 1
+
+    @property
     def architecture(self) -> str:
         """Of the machine that runs containers, as ``uname -m`` or as OCI platforms spell it."""
         return str(self._info.get("Architecture") or "")

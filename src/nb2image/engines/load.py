@@ -119,6 +119,14 @@ def _identify(engine: Engine, image: Image, tag: str) -> str:
         identity = engine.image_id(name)
         if identity in expected:
             return str(identity)
+    if identity is None and engine.one_user_only:
+        raise EngineRefused(
+            f"{engine.title} {engine.version} cannot unpack {tag}: it runs as a user who has one user ID only, "
+            "and files of the image belong to several.",
+            hint="Ask an administrator to add IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
+            'USER`, then `podman system migrate`), or set ignore_chown_errors = "true" in [storage.options.overlay] of '
+            "~/.config/containers/storage.conf.",
+        )
     raise EngineRefused(
         f"{engine.title} {engine.version} says that it loaded {tag}, "
         f"but its image is {identity or 'absent'} instead of {expected[0]}.",

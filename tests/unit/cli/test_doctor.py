@@ -48,8 +48,15 @@ def test_a_bare_machine_is_sound(tmp_path: Path) -> None:
     assert code == 0
     assert document["ok"] is True
     assert found["Python interpreter"] == found["Cache folder"] == found["Cache links"] == "ok"
-    assert found["Tools skopeo"] == found["Tools uv"] == found["Engines podman"] == "absent"
+    assert found["Tools sandbox"] == found["Tools skopeo"] == found["Tools uv"] == found["Engines podman"] == "absent"
     assert all(row["purpose"].endswith(".") and row["detail"] for row in document["checks"])
+
+
+def test_it_says_how_to_get_a_sandbox(tmp_path: Path) -> None:
+    _, document = doctor(tmp_path)
+    (row,) = [row for row in document["checks"] if row["name"] == "sandbox"]
+    assert "bubblewrap" in row["detail"]
+    assert row["detail"].endswith("start Docker or podman")
 
 
 def test_a_dead_engine_is_broken_but_not_needed(tmp_path: Path) -> None:
