@@ -72,7 +72,7 @@ def _requirements(bench: Bench) -> dict[str, set[str]]:
         assert path is not None
         with WheelArchive(path, package["file"]) as archive:
             needs = read_metadata(archive).requires_dist
-        found[package["name"]] = {str(canonicalize_name(need.name)) for need in needs}
+        found[package["name"]] = {str(canonicalize_name(need.name)) for need in needs} - {package["name"]}
     return found
 
 
