@@ -30,7 +30,8 @@ def _candidates(version: str) -> Iterator[str]:
     # Those that uv has installed itself; on PATH it stumbles over pyenv's stand-ins for versions that are switched off.
     yield _uv("python", "find", "--managed-python", "--no-python-downloads", version).stdout.strip()
     folder = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    yield from (str(path) for path in sorted(folder.glob(f"{version}.*/bin/python")))
+    if os.access(folder, os.R_OK | os.X_OK):
+        yield from (str(path) for path in sorted(folder.glob(f"{version}.*/bin/python")))
 
 
 def _is(program: str, version: str, user: int | None = None) -> bool:
