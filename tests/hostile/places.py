@@ -21,8 +21,9 @@ while [ "$1" != -- ]; do options="$options $1"; shift; done
 shift
 n=0
 for option in $options; do
+    # Without the type an ordinary user may not.
     if [ $n = 0 ]; then mount -t tmpfs -o "$option" tmpfs "$place" || exit 99
-    else mount -o "remount,$option" "$place" || exit 99; fi
+    else mount -t tmpfs -o "remount,$option" tmpfs "$place" || exit 99; fi
     "$@" >"$notes/$n.out" 2>"$notes/$n.err" </dev/null
     echo $? >"$notes/$n.code"
     cp -R "$place" "$notes/$n.files" || exit 98
