@@ -62,7 +62,8 @@ def complete(
     Raises `PackageGone`, `IndexUnreachable`, `IndexAnswered`; `NotCached` when offline.
     """
     of_packages = (package.index for package in lock.packages if package.index)
-    own = client or IndexClient((*settings.named(), *lock.indexes, *of_packages))
+    # Each once: for every request all of them are looked through for a login.
+    own = client or IndexClient(dict.fromkeys((*settings.named(), *lock.indexes, *of_packages)))
     links = Links(settings.links_for(lock), store, listener, None if settings.offline else own)
     completer = _Completer(lock, settings, store, listener, own, links)
     try:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -396,6 +396,25 @@ def test_eighty_packages_are_asked_for_at_once(
     completed = complete(lock, IndexSettings(), store, heard, client=make_client())
     assert [p.name for p in completed.packages] == [p.name for p in lock.packages]
     assert all(len(files(p)) == 1 for p in completed.packages)
+
+
+def test_an_index_that_every_package_names_is_looked_through_once(
+    server: IndexServer, store: Store, heard: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each package would make a request as slow as the lock is long."""
+    given: list[str] = []
+
+    class Client(IndexClient):
+        def __init__(self, indexes: Iterable[str]) -> None:
+            given.extend(indexes)
+            super().__init__(given)
+
+    monkeypatch.setattr("nb2image.index.complete.IndexClient", Client)
+    for name in ("demo", "demo2"):
+        server.project(name, BYTES)
+    lock = lock_of(*(locked(project=name, index=server.simple) for name in ("demo", "demo2")), indexes=(server.simple,))
+    complete(lock, IndexSettings(), store, heard)
+    assert given == [server.simple]
 
 
 def test_one_error_ends_the_whole_question(
