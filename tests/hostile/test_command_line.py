@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -555,6 +556,23 @@ def test_an_interrupted_download_leaves_nothing(world: World, number: signal.Sig
     assert out == ""
     assert world.files() == before
     assert world.unfinished() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_while_a_class_is_made_is_an_interrupt(world: World, number: signal.Signals, code: int) -> None:
+    """Imports make classes; Python 3.11 raises `RuntimeError` for whatever comes in ``__set_name__``."""
+    start = (
+        "import os, signal, nb2image.cli, nb2image.plan\n"
+        "class Slow:\n"
+        f"    def __set_name__(self, *_): os.kill(os.getpid(), {number.value}); [None for _ in range(1000)]\n"
+        "def make_plan(*_): type('Made', (), {'slow': Slow()})\n"
+        "nb2image.plan.make_plan = make_plan\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "nb2image.cli.main()"
+    )
+    command = [sys.executable, "-c", start, "plan", str(world.locked(ALPHA))]
+    done = subprocess.run(command, cwd=world.work, env=world.environ, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (code, "interrupted")
 
 
 def test_a_reader_that_leaves_early_is_no_error(world: World) -> None:

@@ -117,6 +117,15 @@ def _require_utf8() -> None:
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
+def _leave(error: BaseException) -> NoReturn:
+    """Say that the command was interrupted, and leave with the code of the signal."""
+    # A second one ends the process as it stands.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    say("interrupted")
+    sys.exit(143 if isinstance(error, Terminated) else 130)
+
+
 def main() -> NoReturn:
     """Entry point of ``nb2image`` and ``python -m nb2image``.
 
@@ -131,14 +140,13 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        # A second one ends the process as it stands.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        say("interrupted")
-        sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
+        _leave(error.__cause__ or error)
     except Nb2ImageError as error:
         fail(error)
     except Exception as error:  # noqa: BLE001  (the last place that can say so in a sentence)
+        # Until 3.12 Python wraps what comes while a class is made and a descriptor told its name.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            _leave(error.__cause__)
         fail(_unexpected(error))
     # All is done and said: an interrupt of the interpreter's own end would only print a traceback.
     for number in (signal.SIGINT, signal.SIGTERM):
