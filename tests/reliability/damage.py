@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from nb2image.cache import Store
 from tests.reliability.kills import damaged_blobs, sha256_of
@@ -63,14 +64,21 @@ KINDS: Mapping[str, Callable[[Path, random.Random], None]] = {
     "a folder": lambda path, _: _a_folder(path),
 }
 
-ROOMS: Mapping[str, tuple[str, ...]] = {
-    "wheels": ("layers",),
-    "bases": ("layers", "roots", "records"),
-    "layers": (),
-    "roots": ("layers",),
-    "records": (),
+
+class Room(NamedTuple):
+    """``take``: what else to take out, so that the room is read. Only bytecode needs a base unpacked."""
+
+    take: tuple[str, ...] = ()
+    option: str = "--no-bytecode"
+
+
+ROOMS: Mapping[str, Room] = {
+    "bases": Room(("layers", "roots", "records")),
+    "layers": Room(),
+    "records": Room(),
+    "wheels": Room(("layers",)),
+    "roots": Room(("layers",), "--bytecode"),
 }
-"""What else to take out, so that a room is read."""
 
 
 def damage(store: Store, room: str, kind: str, chosen: random.Random) -> int:
@@ -81,13 +89,13 @@ def damage(store: Store, room: str, kind: str, chosen: random.Random) -> int:
     return len(found)
 
 
-def _build(folder: Path, served: Loopback) -> dict[str, str]:
+def _build(folder: Path, served: Loopback, option: str) -> dict[str, str]:
     """Build into new outputs; what they are. Raises `subprocess.CalledProcessError`."""
     shutil.rmtree(folder / "outputs", ignore_errors=True)
     (folder / "outputs").mkdir()
     outputs = ("-o", "outputs/image.tar", "-o", "outputs/layout", "--sbom", "outputs/sbom.json")
     subprocess.run(
-        [sys.executable, "-m", "nb2image", "build", *OPTIONS, EXAMPLE.name, *outputs, "--quiet"],
+        [sys.executable, "-m", "nb2image", "build", *OPTIONS, option, EXAMPLE.name, *outputs, "--quiet"],
         cwd=folder,
         env={**served.environ, "NB2IMAGE_CACHE_DIR": str(folder / "cache")},
         check=True,
@@ -99,9 +107,9 @@ def _build(folder: Path, served: Loopback) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256_of(path) for path in files}
 
 
-def _problems(folder: Path, served: Loopback, wanted: Mapping[str, str]) -> Iterator[str]:
+def _problems(folder: Path, served: Loopback, option: str, wanted: Mapping[str, str]) -> Iterator[str]:
     try:
-        found = _build(folder, served)
+        found = _build(folder, served, option)
     except subprocess.CalledProcessError as error:
         yield f"exit code {error.returncode}: {error.stderr}"
         return
@@ -120,17 +128,18 @@ def main() -> None:
         folder = Path(name)
         with loopback(folder, Store.default()) as served:
             shutil.copy(EXAMPLE, folder)
-            wanted, store = _build(folder, served), Store(folder / "cache")
+            store = Store(folder / "cache")
+            wanted = {option: _build(folder, served, option) for option in ("--no-bytecode", "--bytecode")}
             shutil.copytree(store.root, folder / "full", symlinks=True)
-            for room, others in ROOMS.items():
+            for room, (take, option) in ROOMS.items():
                 for kind in KINDS:
                     shutil.rmtree(store.root)
                     subprocess.run(["cp", "-al", folder / "full", store.root], check=True)
-                    for other in others:
+                    for other in take:
                         shutil.rmtree(store.root / "v1" / other)
                     served.server.requests.clear()
                     row = {"room": room, "damage": kind, "files": damage(store, room, kind, chosen)}
-                    wrong = list(_problems(folder, served, wanted))
+                    wrong = list(_problems(folder, served, option, wanted[option]))
                     fetched = sum(not path.startswith("/simple/") for path in served.server.paths())
                     print(json.dumps({**row, "fetched": fetched, "wrong": wrong}), flush=True)
                     problems += len(wrong)
