@@ -175,7 +175,7 @@ class Store:
     def path(self, room: Room, digest: str) -> Path:
         """Where the blob of a digest (``sha256:<hex>``) stands or would stand."""
         algorithm, _, value = digest.partition(":")
-        return self._top / room / algorithm / value[:2] / value
+        return self._top.joinpath(room, algorithm, value[:2], value)
 
     def find(self, room: Room, digest: str, size: int | None = None) -> Path | None:
         """The blob's path when it is there; marks it as used. One of another size than ``size`` is read through: it
@@ -339,7 +339,7 @@ class Store:
     # -- records ----------------------------------------------------------------------------------
 
     def _record_path(self, kind: str, key: str) -> Path:
-        return self._top / "records" / kind / key[:2] / key
+        return self._top.joinpath("records", kind, key[:2], key)
 
     def get_record(self, kind: str, key: str) -> Any | None:
         """The JSON value stored under (kind, key), or None. ``key`` is a hex digest (`digest_of_key`)."""

@@ -13,10 +13,11 @@ import signal
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -26,7 +27,7 @@ from packaging.version import Version
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotCached, WheelError, WorkerDied
 from nb2image.layers.cached import CachedLayer, store_layer
-from nb2image.layers.entry import Entry, HardLink, Link, parents
+from nb2image.layers.entry import Entry, HardLink, Link
 from nb2image.layers.grouping import Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.progress import Finished, Listener, Started
@@ -161,14 +162,17 @@ def installed(
     path_of: Callable[[Wheel], Path],
     stack: ExitStack,
     mismatches: dict[str, list[str]],
+    proved: Collection[str] = (),
 ) -> Iterator[tuple[Wheel, Entry]]:
     """What each wheel of a group brings, in order of names; contents can be read until ``stack`` closes.
 
-    ``mismatches`` receives, by file name, the paths that differ from RECORD, as the contents are read.
+    ``mismatches`` receives, by file name, the paths that differ from RECORD, as the contents are read; it has them
+    already of those in ``proved``.
     """
     for wheel in sorted(group.wheels):
         noted = mismatches.setdefault(wheel.filename, [])
-        archive = stack.enter_context(WheelArchive(path_of(wheel), wheel.filename, noted))
+        archive = WheelArchive(path_of(wheel), wheel.filename, noted, proved=wheel.filename in proved)
+        stack.enter_context(archive)
         for entry in install(archive, scheme, name=wheel.name, version=Version(wheel.version)):
             yield wheel, entry
 
@@ -193,9 +197,18 @@ def _crc32(entry: Entry) -> tuple[int, int]:
 
 
 def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> _Result:
-    """In a worker: write the layer of a group into the store, and list what each wheel brings."""
+    """In a worker: write the layer of a group into the store, and list what each wheel brings.
+
+    ``paths`` are of wheels whose hash is the lock's; what comparing one with its RECORD came to is remembered.
+    """
+    store = Store(root)
     found: list[_Path] = []
+    keys = {wheel.filename: digest_of_key("record", INSTALLATION, wheel.digest) for wheel in group.wheels}
     mismatches: dict[str, list[str]] = {}
+    for file, key in keys.items():
+        if (known := store.get_record("record", key)) is not None:
+            mismatches[file] = known
+    proved = set(mismatches)
 
     def noted(entries: Iterable[tuple[Wheel, Entry]]) -> Iterator[tuple[Wheel, Entry]]:
         for wheel, entry in entries:
@@ -203,28 +216,35 @@ def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> 
             yield wheel, entry
 
     with ExitStack() as stack:
-        entries = noted(installed(group, scheme, lambda wheel: paths[wheel.filename], stack, mismatches))
+        entries = noted(installed(group, scheme, lambda wheel: paths[wheel.filename], stack, mismatches, proved))
+        staying = list(kept(group, entries))
         try:
-            written = store_layer(Store(root), kept(group, entries))
+            written = store_layer(store, staying)
         except ValueError:
             _refuse_crossing(found)
             raise
+    if len(staying) == len(found):  # so every file was read
+        for file in keys.keys() - proved:
+            store.put_record("record", keys[file], mismatches[file])
     return _Result(written, found, [Mismatch(file, path) for file in sorted(mismatches) for path in mismatches[file]])
 
 
 def _refuse_crossing(paths: Iterable[_Path]) -> None:
     """Raise `WheelError` where one wheel brings a file and another a folder of the same name."""
-    files, folders = {}, {}
-    for each in paths:
-        files[each.path] = folders[each.path.rpartition("/")[0]] = each.wheel
-    for folder, wheel in folders.items():
-        for path in (*parents(folder), folder):
-            if path in files:
-                raise WheelError(
-                    f"{files[path]} and {wheel} cannot be installed together: "
-                    f"/{path} is a file of the one and a folder of the other.",
-                    hint="Lock other versions, or only one of them.",
-                )
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for path, wheel, _, _ in paths:
+        files[path] = wheel
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = wheel
+            folder = folder.rpartition("/")[0]
+    for path in sorted(files.keys() & folders.keys()):
+        raise WheelError(
+            f"{files[path]} and {folders[path]} cannot be installed together: "
+            f"/{path} is a file of the one and a folder of the other.",
+            hint="Lock other versions, or only one of them.",
+        )
 
 
 class Environment:
@@ -380,9 +400,7 @@ class Environment:
         first: dict[str, _Path] = {}
         conflicts: list[Conflict] = []
         losers: set[tuple[str, str]] = set()
-        listed = sorted(
-            (path for each in groups for path in results[self._group_key(each)].paths), key=lambda path: path.wheel
-        )
+        listed = sorted((p for each in groups for p in results[self._group_key(each)].paths), key=attrgetter("wheel"))
         _refuse_crossing(listed)
         for path in listed:
             known = first.setdefault(path.path, path)

@@ -69,10 +69,15 @@ def write_layout(image: Image, tags: Sequence[str], destination: Path, listener:
 
 
 def _write(image: Image, names: Sequence[Name], destination: Path, advance: Callable[[int], None]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     with _locked(destination) as layout:
         index = _read_index(destination)
-        for layer in image.layers:
-            layout.add_layer(layer, advance)
+        # Layers that lay in the cache are hashed before they are linked to: on all processors.
+        distinct = {layer.descriptor.digest: layer for layer in image.layers}.values()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(lambda layer: layout.add_layer(layer, advance), distinct):
+                pass
         layout.add_blob(image.config_descriptor.digest, image.config_bytes)
         layout.add_blob(image.digest, image.manifest_bytes)
         layout.replace("index.json", canonical_json(_merged(index, index_rows(image, names))))

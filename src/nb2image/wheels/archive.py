@@ -43,12 +43,16 @@ class WheelArchive:
 
     A file that differs from what RECORD states is refused, or noted in ``mismatches`` when that list is given: some
     projects edit files after RECORD was written (PyTorch 1.9.1: METADATA and a library), and whoever has verified the
-    hash of the whole wheel may take them as pip does.
+    hash of the whole wheel may take them as pip does. With ``proved`` the same bytes were compared with RECORD before,
+    and are not again: that costs as much as hashing the layer.
     """
 
-    def __init__(self, path: Path, filename: str | None = None, mismatches: list[str] | None = None) -> None:
+    def __init__(
+        self, path: Path, filename: str | None = None, mismatches: list[str] | None = None, *, proved: bool = False
+    ) -> None:
         self.filename = filename or path.name
         self._mismatches = mismatches
+        self._proved = proved
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -80,13 +84,13 @@ class WheelArchive:
 
     def content(self, member: Member, expected: str | None = None) -> MemberContent:
         """The member's bytes; ``expected`` is their hash as RECORD writes it (``sha256=<urlsafe base64>``)."""
-        return MemberContent(self, member, expected)
+        return MemberContent(self, member, None if self._proved else expected)
 
     def read(self, member: Member, expected: str | None = None) -> bytes:
         """The whole of a member that is small enough to be held in memory."""
         if member.size > _IN_MEMORY:
             raise BadWheel(self.filename, member.name, f"the member has {member.size} bytes, too many for what it is")
-        return b"".join(MemberContent(self, member, expected).chunks())
+        return b"".join(self.content(member, expected).chunks())
 
     def mismatch(self, name: str, rule: str) -> None:
         """Refuse a file that differs from RECORD, or note it."""
