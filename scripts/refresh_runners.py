@@ -6,8 +6,8 @@
 
 uv resolves (it must be on PATH or beside this interpreter, and uses its own configured index). Of each package only
 the wheel that a base with glibc 2.28 installs is kept, for x86_64 and for aarch64: so the runner is the same files on
-every base, needs no compiler, and the lock names no index. Beside each support and build lock a JSON file keeps what its
-packages require, so that a lock they cannot work with is refused before anything is downloaded.
+every base, needs no compiler, and the lock names no index. Beside each support and build lock a JSON file keeps what
+its packages require, so that a lock they cannot work with is refused before anything is downloaded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ LOCKS = {
     # What source distributions are built with where no date decides; see nb2image.sdists.requirements.
     "build": Runner(
         (
-            *("setuptools", "wheel", "setuptools-scm", "pbr", "cython", "pybind11"),
+            # setuptools 82 has no pkg_resources any more, which many a setup.py imports.
+            *("setuptools<82", "wheel", "setuptools-scm", "pbr", "cython", "pybind11"),
             *("flit-core", "poetry-core", "hatchling", "hatch-vcs", "hatch-fancy-pypi-readme", "pdm-backend"),
         )
     ),

@@ -1,12 +1,13 @@
-"""Notebooks of others, whose packages all have wheels: they build, start their kernel, import what they ask for.
+"""Notebooks of others: they build, start their kernel, import what they ask for; or are refused, and it is said why.
 
-Their locks are of 2021, for Python 3.8, and name an index that does not exist; their users build them with
+Their locks are of 2021, most for Python 3.8, and name an index that does not exist; their users build them with
 ``--python 3.9 --index-url default``.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,31 @@ print(json.dumps({"prefix": sys.prefix, "imported": imported}))
 """
 
 
-@pytest.mark.parametrize("name", ["thoth-engine-boto3", "thoth-no-sources", "thoth-torch-gpu"])
-def test_a_notebook_of_2021_imports_what_it_asks_for(
+PYTHONS = {"ds108": "3.11"}
+"""Of those that are not built for Python 3.9."""
+UNBUILDABLE = ("sqlalchemy-utils", "thoth-ssdeep")
+"""Of thoth-sdists-85pkgs: the first is gone, the second needs libfuzzy, which no base has."""
+EMPTY = {"sklearn"}
+"""Packages that hold nothing but the name of another, which they install."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ds108", "thoth-engine-boto3", "thoth-no-sources", "thoth-py39-80pkgs", "thoth-torch-gpu"),
+        # 1.5 GB of wheels, and nothing that the others have not.
+        pytest.param("thoth-tensorflow-torch", marks=pytest.mark.expensive),
+    ],
+)
+def test_a_notebook_imports_what_it_asks_for(
     podman_daemon: Daemon, notebooks: Notebooks, corpus: Path, tmp_path: Path, name: str
 ) -> None:
     source = corpus / f"{name}.ipynb"
     direct = json.loads(json.loads(source.read_text())["metadata"]["requirements"])["packages"]
+    python = PYTHONS.get(name, "3.9")
     layout = notebooks.folder / "corpus"
     notebooks.run(
-        *("build", source, "--mode", "batch", "--no-bytecode", "--python", "3.9", "--index-url", "default"),
+        *("build", source, "--mode", "batch", "--no-bytecode", "--python", python, "--index-url", "default"),
         *("-t", name, "-o", layout, "--progress", "none", "-q"),
     )
     pulled = run_engine(podman_daemon, "pull", "--quiet", f"oci:{layout}:{name}:latest", check=True).stdout.strip()
@@ -60,5 +77,58 @@ def test_a_notebook_of_2021_imports_what_it_asks_for(
     found = json.loads(line)
     assert found["prefix"] == "/opt/kernel"
     assert set(found["imported"]) == set(direct)
-    assert all(found["imported"].values())
+    assert {package for package, modules in found["imported"].items() if not modules} <= EMPTY
     run_engine(podman_daemon, "rmi", "--force", pulled)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code", "sentence"),
+    [
+        ("nbrequirements-empty-lock", (), 13, "the lock lists no package."),
+        # The oldest one: no wheels of its numpy or scipy for any later Python, whose sources need Fortran.
+        ("nbrequirements-py36-stale", (), 31, "No base has Python 3.6 (metadata.requirements_locked)"),
+        # The file that it locks is on no index any more.
+        (
+            "thoth-sdists-85pkgs",
+            ("--python", "3.9"),
+            22,
+            "No file of sqlalchemy-utils 0.37.0 with a locked hash is to be had",
+        ),
+        # Locked by mistake for a module of its own: the package exists to fail, whoever installs it.
+        ("thoth-wrong-names", ("--python", "3.9"), 42, "src-0.0.7.zip cannot be built: its build backend says"),
+    ],
+)
+def test_a_notebook_that_cannot_be_built_is_refused_with_a_sentence(
+    notebooks: Notebooks, corpus: Path, name: str, options: tuple[str, ...], code: int, sentence: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        notebooks.command(
+            *("build", corpus / f"{name}.ipynb", "--index-url", "default", *options),
+            *("-o", tmp_path / "layout", "--progress", "none"),
+        ),
+        env=notebooks.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, "Traceback" in done.stderr.partition("cannot be built")[0]) == (code, False)
+    assert sentence in done.stderr
+    assert "\nhint: " in done.stderr
+    assert not (tmp_path / "layout").exists()
+
+
+def test_the_rest_of_a_notebook_that_cannot_be_built_is_built(
+    notebooks: Notebooks, corpus: Path, tmp_path: Path
+) -> None:
+    document = json.loads((corpus / "thoth-sdists-85pkgs.ipynb").read_text())
+    lock = json.loads(document["metadata"]["requirements_lock"])
+    for name in UNBUILDABLE:
+        del lock["default"][name]
+    document["metadata"]["requirements_lock"] = json.dumps(lock)
+    (tmp_path / "rest.ipynb").write_text(json.dumps(document))
+    done = notebooks.run(
+        *("build", tmp_path / "rest.ipynb", "--mode", "batch", "--no-bytecode", "--python", "3.9"),
+        *("--index-url", "default", "-o", tmp_path / "layout", "--progress", "none", "--json"),
+    )
+    assert len(json.loads(done.stdout)["sources"]) == 7

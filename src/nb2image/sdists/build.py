@@ -42,7 +42,7 @@ from nb2image.wheels.sdist import SourceDistribution, read_sdist
 
 __all__ = ["BUILD", "Builder", "BuiltWheel"]
 
-BUILD = 1
+BUILD = 2
 """Version of how wheels are built: raised with every change that may give other wheels."""
 
 _LARGEST_WHEEL = 1 << 30

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 __all__ = ["lacks_compiler", "last_lines", "reason"]
@@ -95,11 +94,13 @@ def last_lines(log: str) -> tuple[str, ...]:
 
 
 def _without_tools(lines: list[str]) -> list[str]:
-    """Of the calls in a last traceback only those of the source distribution, and the one that failed."""
-    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
-    calls = [number for number in range(starts[-1] if starts else len(lines), len(lines)) if _CALL.match(lines[number])]
+    """Of the calls in tracebacks only those of the source distribution, and those that failed."""
     dropped: set[int] = set()
-    for number, after in pairwise(calls):
-        if _TOOLS.match(lines[number]):
-            dropped.update(range(number, after))
+    for number, line in enumerate(lines):
+        if _TOOLS.match(line):
+            end = number + 1
+            while end < len(lines) and lines[end].startswith("    "):
+                end += 1
+            if end < len(lines) and _CALL.match(lines[end]):
+                dropped.update(range(number, end))
     return [line for number, line in enumerate(lines) if number not in dropped]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, cast
 
@@ -117,7 +118,15 @@ def pinned(
         names = _closure(wanted, support_requirements(name, target.minor), target)
         if names is not None:
             only = _restricted(shipped, names)
-            return _wheels(only, target, settings, store, listener), f"of nb2image's own lock {shipped.source}"
+            return _wheels(
+                only, target, settings, store, listener
+            ), f"those of nb2image's own lock {name} for Python {target.minor}"
+    if older and any(canonicalize_name(each.name) == "setuptools" for each in wanted):
+        # Its successor has no pkg_resources.
+        with suppress(Unresolvable):
+            known = [*wanted, Requirement("setuptools<82")]
+            found = _resolved(known, target, Moment(None), settings, lock, store, listener, source)
+            return found, "the newest that the index has, with setuptools before 82"
     try:
         found = _resolved(wanted, target, Moment(None), settings, lock, store, listener, source)
     except Unresolvable as error:

@@ -39,6 +39,7 @@ _MOST_BYTES = 2 << 30
 _LARGEST_TEXT = 4 << 20
 _MOST_FOLLOWED = 40
 """Links that Linux follows on the way to a file."""
+_OLDER = re.compile(rb"use_2to3|pkg_resources")
 _READ = ("PKG-INFO", "pyproject.toml", "setup.py")
 _LONGEST_PART = 255
 """Bytes of a path component that Linux file systems hold."""
@@ -82,7 +83,7 @@ class _Member(NamedTuple):
 @dataclass(frozen=True)
 class SourceDistribution:
     """What an archive says of itself. ``compiled`` names the first file that looks like one for a compiler, None
-    where there is none; ``older_setuptools``: its ``setup.py`` asks for what setuptools 58 removed."""
+    where there is none; ``older_setuptools``: its ``setup.py`` asks for what setuptools 58 or 82 removed."""
 
     archive: Path
     filename: str
@@ -153,7 +154,9 @@ def read_sdist(archive: Path, filename: str, name: NormalizedName, version: Vers
     if "setup.py" not in paths and "pyproject.toml" not in paths:
         raise BadSdist(filename, None, "it has neither pyproject.toml nor setup.py, so nothing says how to build it")
     system = _build_system(filename, texts.get("pyproject.toml"))
-    return SourceDistribution(archive, filename, top, system, compiled, b"use_2to3" in texts.get("setup.py", b""))
+    return SourceDistribution(
+        archive, filename, top, system, compiled, _OLDER.search(texts.get("setup.py", b"")) is not None
+    )
 
 
 def _is_compiled(path: str) -> bool:

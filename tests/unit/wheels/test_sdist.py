@@ -179,8 +179,9 @@ def test_sources_for_a_compiler_are_noticed(tmp_path: Path, path: str, compiled:
     assert found.compiled == (path if compiled else None)
 
 
-def test_a_setup_that_needs_2to3_is_noticed(tmp_path: Path) -> None:
-    assert read(tmp_path, sdist({"setup.py": b"setup(use_2to3=True)"})).older_setuptools
+def test_a_setup_that_needs_older_setuptools_is_noticed(tmp_path: Path) -> None:
+    for text in (b"setup(use_2to3=True)", b"import pkg_resources"):
+        assert read(tmp_path, sdist({"setup.py": text})).older_setuptools
     assert not read(tmp_path, sdist(SETUP)).older_setuptools
 
 
