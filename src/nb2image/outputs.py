@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 import shlex
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from nb2image.errors import Unwritable
 from nb2image.image.model import Image
 from nb2image.image.names import parse_name
 from nb2image.progress import Listener
+from nb2image.temporary import sweep, temporary_file
 
 if TYPE_CHECKING:
     from nb2image.engines.client import Engine
@@ -183,18 +183,18 @@ class Report:
 
     def write(self, data: bytes) -> None:
         final = self.path.resolve()
-        partial = final.with_name(f".{final.name}.{secrets.token_hex(6)}.partial")
+        names = (f".{final.name}.", ".partial")
         try:
-            partial.write_bytes(data)
-            partial.replace(final)
+            sweep(final.parent, *names)
+            with temporary_file(final.parent, *names, mode=0o666) as (partial, stream):
+                stream.write(data)
+                stream.flush()
+                partial.replace(final)
         except OSError as error:
             raise Unwritable(
                 f"{self.path} cannot be written: {error.strerror or error}.",
                 hint="Choose a file in a folder that you may write, on a disk with enough space.",
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
 
 def _looked_at(question: Callable[[], bool]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,16 @@ def test_a_report_that_could_not_be_written_is_refused_beforehand(tmp_path: Path
     for name, words in refused.items():
         with pytest.raises(Unwritable, match=words):
             Report(tmp_path / name).check()
+
+
+def test_a_report_takes_away_what_a_killed_writer_left(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, sys\n"
+        "from nb2image.temporary import temporary_file\n"
+        "with temporary_file(pathlib.Path(sys.argv[1]), '.sbom.json.', '.partial'):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    Report(tmp_path / "sbom.json").write(b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["sbom.json"]
