@@ -103,8 +103,8 @@ def test_a_notebook_that_cannot_be_built_is_refused_with_a_sentence(
 ) -> None:
     done = subprocess.run(
         notebooks.command(
-            *("build", corpus / f"{name}.ipynb", "--index-url", "default", *options),
-            *("-o", tmp_path / "layout", "--progress", "none"),
+            *("build", corpus / f"{name}.ipynb", "-o", tmp_path / "layout", "--index-url", "default"),
+            *("--progress", "none", *options),
         ),
         env=notebooks.environment(),
         stdin=subprocess.DEVNULL,
