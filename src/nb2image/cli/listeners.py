@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -183,6 +184,36 @@ class Bars:
         self._progress.console.print(Text.assemble((word, style), " ", text), highlight=False, soft_wrap=True)
 
 
+class Patient:
+    """Starts ``bars`` when the work has taken ``wait`` seconds, and tells them what was until then.
+
+    A short build needs none: importing rich takes a tenth of a second, and the thread that redraws bars keeps worker
+    processes from being forked.
+    """
+
+    def __init__(self, bars: Callable[[], Listener], *, wait: float = 0.6) -> None:
+        self._start = bars
+        self._bars: Listener | None = None
+        self._due = time.monotonic() + wait
+        self._heard: list[Event] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event, /) -> None:
+        with self._lock:
+            if self._bars is None and time.monotonic() >= self._due:
+                self._bars = self._start()
+                for each in self._heard:
+                    self._bars(each)
+            if self._bars is not None:
+                self._bars(event)
+            elif isinstance(event, Warned):
+                _warning(event)
+            elif isinstance(event, Note):
+                say(event.text)
+            else:
+                self._heard.append(event)
+
+
 @contextmanager
 def listening(progress: str, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
     """The listener for ``--progress``, ``-q`` and ``-v``, for as long as the work takes."""
@@ -193,15 +224,19 @@ def listening(progress: str, *, quiet: bool, verbose: bool) -> Iterator[Listener
     elif progress == "plain" or not sys.stderr.isatty():
         yield Plain(verbose=verbose)
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        with ExitStack() as stack:
+            yield Patient(lambda: Bars(stack.enter_context(_progress())))
 
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}", markup=False),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            yield Bars(bars)
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)

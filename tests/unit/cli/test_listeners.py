@@ -12,18 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from nb2image.cli.listeners import Bars, JsonLines, Plain, Quiet, listening
+from nb2image.cli.listeners import Bars, JsonLines, Patient, Plain, Quiet, listening
 from nb2image.progress import Advanced, Event, Finished, Listener, Note, Started, Warned
-from tests.unit.index.plugin import machine, server
-from tests.unit.world import World, wheel, world
-
-__all__ = ["machine", "server", "world"]
 
 BUILD: list[Event] = [
     Started("read", "a.ipynb"),
@@ -200,13 +195,44 @@ def test_text_with_brackets_is_shown_as_it_is() -> None:
         assert text in screen.text.getvalue()
 
 
-def test_bars_are_drawn_on_a_terminal_and_gone_in_the_end(world: World) -> None:
-    source: Path = world.locked(wheel("alpha"))
+def test_a_short_build_starts_no_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    def never() -> Listener:
+        raise AssertionError
+
+    hear(Patient(never), *BUILD)
+    err = capsys.readouterr().err
+    assert "warning: the lock is stale" in err
+    assert "the newest" in err
+
+
+def test_late_bars_hear_what_was() -> None:
+    heard: list[Event] = []
+    patient = Patient(lambda: heard.append, wait=0.05)
+    hear(patient, *BUILD[:4])
+    assert heard == []
+    time.sleep(0.06)
+    hear(patient, *BUILD[4:])
+    assert heard == BUILD
+
+
+WORK = """
+import sys, time
+from nb2image.cli.listeners import listening
+from nb2image.progress import Finished, Started
+with listening("auto", quiet=False, verbose=False) as listener:
+    listener(Started("layer", "/opt/kernel", 2))
+    for name in ("alpha", "beta"):
+        time.sleep(0.7)
+        listener(Finished("layer", name))
+print("done")
+"""
+
+
+def test_bars_are_drawn_on_a_terminal_and_gone_in_the_end() -> None:
     leader, follower = pty.openpty()
-    environ = {**world.environ, "TERM": "xterm", "COLUMNS": "120"}
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen(
-        world.command("build", source, "--base", world.base),
-        cwd=world.work,
+        [sys.executable, "-c", WORK],
         env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -232,5 +258,4 @@ def test_bars_are_drawn_on_a_terminal_and_gone_in_the_end(world: World) -> None:
     assert "Writing layers" in text
     assert "\x1b[" in text
     assert text.rstrip().endswith("\x1b[2K") or "\x1b[?25h" in text
-    assert out.startswith("sha256:")
-    assert "\x1b" not in out
+    assert out == "done\n"
