@@ -156,7 +156,7 @@ def _no_python(
         best = min(usable, key=lambda c: abs(c.target.python.minor - Version(python or c.target.minor).minor))
         of_best = selected(best)
         total = len(of_best.chosen) + len(of_best.sources)
-        built = f", or can be built ({len(of_best.sources)})" if of_best.sources else ""
+        built = f", or a source distribution to build ({len(of_best.sources)})" if of_best.sources else ""
         hint = (
             f"Every one of the {total} locked packages has a wheel for Python {best.target.minor}{built}: "
             f"build with --python {best.target.minor} if the notebook may run on it, or give an image that has "
