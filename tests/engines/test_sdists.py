@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -245,3 +246,17 @@ def test_a_base_of_ones_own_builds_what_needs_no_compiler_and_says_so_of_the_res
         "python-Levenshtein-0.12.2.tar.gz cannot be built: it needs a compiler (x86_64-linux-gnu-gcc)." in done.stderr
     )
     assert "Build on one of these (bullseye, bookworm, trixie), or lock versions that have wheels." in done.stderr
+
+
+def test_for_another_processor_only_pure_packages_are_built(notebooks: Notebooks, tmp_path: Path) -> None:
+    machine = {"x86_64": "arm64"}.get(platform.machine(), "amd64")
+    more = ("--platform", f"linux/{machine}", "-o", tmp_path / "layout", "--progress", "none")
+    pure = refused(notebooks, "build", *options(locked(tmp_path / "pure", {**PURE, "six": SIX})), *more)
+    assert pure.returncode == 0, pure.stderr
+    document = json.loads(pure.stdout)
+    assert {row["wheel"]["file"].rpartition("-")[2] for row in document["sources"]} == {"any.whl"}
+    assert document["base"]["digest"] not in {row["built_in"] for row in document["sources"]}
+    only = {"python-levenshtein": SOURCES["python-levenshtein"]}
+    done = refused(notebooks, "build", *options(locked(tmp_path / "compiled", only)), *more)
+    assert done.returncode == 42
+    assert f"compiled code for linux/{machine} can only be built on such a machine." in done.stderr

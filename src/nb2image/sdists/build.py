@@ -396,7 +396,11 @@ class Builder:
             hint = "Close other programs and build again, or lock a version that has wheels."
         else:
             why = reason(outcome.log)
-            if self._no_compiler is not None and lacks_compiler(outcome.log):
+            platform = self._base.target.platform
+            if lacks_compiler(outcome.log) and self._ready().architecture != platform.architecture:
+                why = f"it needs a compiler, and compiled code for {platform} can only be built on such a machine"
+                hint = "Build there, or lock a version that has wheels."
+            elif self._no_compiler is not None and lacks_compiler(outcome.log):
                 hint = self._no_compiler.hint
         raise SdistFailed(f"{sdist.filename} cannot be built: {why}.", hint=hint, details=last_lines(outcome.log))
 
