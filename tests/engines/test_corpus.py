@@ -58,7 +58,8 @@ def test_a_notebook_imports_what_it_asks_for(
         *("build", source, "--mode", "batch", "--no-bytecode", "--python", python, "--index-url", "default"),
         *("-t", name, "-o", layout, "--progress", "none", "-q"),
     )
-    pulled = run_engine(podman_daemon, "pull", "--quiet", f"oci:{layout}:{name}:latest", check=True).stdout.strip()
+    pull = ("pull", "--quiet", f"oci:{layout}:{name}:latest")
+    pulled = run_engine(podman_daemon, *pull, timeout=900, check=True).stdout.strip()
     probe, output = tmp_path / "probe", tmp_path / "output"
     probe.mkdir()
     output.mkdir()
