@@ -121,4 +121,23 @@ def test_only_wanted_files_of_a_page_are_read_when_hashes_are_given(kind: str) -
     assert [file for file in everything if file.hashes["sha256"] == wanted] == [
         file for file in found if file.hashes["sha256"] == wanted
     ]
-    assert len(found) < len(everything)
+
+
+@pytest.mark.parametrize("kind", [V1, "text/html"])
+def test_files_that_nobody_asked_for_are_not_read(kind: str) -> None:
+    hashes = ["a" * 64, "b" * 64, "c" * 64]
+    rows = [{"filename": f"demo-{h[0]}.whl", "url": f"demo-{h[0]}.whl", "hashes": {"sha256": h}} for h in hashes]
+    links = "".join(f'<a href="demo-{h[0]}.whl#sha256={h}" data-requires-python="&gt;=3.9">demo</a>' for h in hashes)
+    page = f"<html><body>{links}</body></html><!--SERIAL 7-->"
+    data = json.dumps({"meta": {"api-version": "1.0"}, "files": rows}) if kind == V1 else page
+    for wanted in (hashes[:1], hashes[1:2], hashes[2:], hashes[::2]):
+        found = read_page(data.encode(), kind, PAGE, set(wanted))
+        assert [file.filename for file in found] == [f"demo-{h[0]}.whl" for h in wanted]
+    assert read_page(data.encode(), kind, PAGE, {"d" * 64}) == ()
+
+
+def test_what_looks_like_a_file_inside_a_value_is_none() -> None:
+    wanted = "a" * 64
+    fake = f'<a href="demo-1.whl#sha256={wanted}">'
+    page = f"<a title='{fake}' href=\"demo-2.whl#sha256={'b' * 64}\">demo</a>"
+    assert [f.filename for f in read_page(page.encode(), "text/html", PAGE, {wanted})] == ["demo-2.whl"]
