@@ -67,7 +67,9 @@ def row(notebook: Path, cache: Path, options: Sequence[str]) -> str:
             done, _ = run(notebook, cache, folder / "first", options)
         if done.returncode:
             error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
-            return f"| {notebook.stem} | – | – | – | exit code {done.returncode}: {error.removeprefix('error: ')} |"
+            # What follows a semicolon are the indexes of this machine.
+            words = error.removeprefix("error: ").partition(";")[0].rstrip(".")
+            return f"| {notebook.stem} | – | – | – | exit code {done.returncode}: {words} |"
         emptied(cache, folder / "cache")
         _, cold = run(notebook, folder / "cache", folder / "cold", options)
         done, warm = run(notebook, folder / "cache", folder / "warm", options)
