@@ -73,11 +73,11 @@ class Room(NamedTuple):
 
 
 ROOMS: Mapping[str, Room] = {
-    "bases": Room(("layers", "roots", "records")),
     "layers": Room(),
     "records": Room(),
+    "roots": Room(option="--bytecode"),
     "wheels": Room(("layers",)),
-    "roots": Room(("layers",), "--bytecode"),
+    "bases": Room(("layers", "roots", "records")),
 }
 
 
@@ -118,6 +118,14 @@ def _problems(folder: Path, served: Loopback, option: str, wanted: Mapping[str, 
     yield from damaged_blobs(Store(folder / "cache"))
 
 
+def _one_layer_of_bytecode(folder: Path) -> Path:
+    """The smallest that there is, in the cache."""
+    layers = Path("v1", "layers")
+    plain = {path.name for path in (folder / "--no-bytecode" / layers).rglob("*")}
+    files = (path for path in (folder / "cache" / layers).rglob("*") if path.is_file() and path.name not in plain)
+    return min(files, key=lambda path: path.stat().st_size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
@@ -128,15 +136,18 @@ def main() -> None:
         folder = Path(name)
         with loopback(folder, Store.default()) as served:
             shutil.copy(EXAMPLE, folder)
-            store = Store(folder / "cache")
-            wanted = {option: _build(folder, served, option) for option in ("--no-bytecode", "--bytecode")}
-            shutil.copytree(store.root, folder / "full", symlinks=True)
+            store, wanted = Store(folder / "cache"), {}
+            for option in ("--no-bytecode", "--bytecode"):
+                wanted[option] = _build(folder, served, option)
+                shutil.copytree(store.root, folder / option, symlinks=True)
             for room, (take, option) in ROOMS.items():
                 for kind in KINDS:
                     shutil.rmtree(store.root)
-                    subprocess.run(["cp", "-al", folder / "full", store.root], check=True)
+                    subprocess.run(["cp", "-al", folder / option, store.root], check=True)
                     for other in take:
                         shutil.rmtree(store.root / "v1" / other)
+                    if room == "roots":
+                        _one_layer_of_bytecode(folder).unlink()
                     served.server.requests.clear()
                     row = {"room": room, "damage": kind, "files": damage(store, room, kind, chosen)}
                     wrong = list(_problems(folder, served, option, wanted[option]))
