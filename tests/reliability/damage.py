@@ -145,7 +145,7 @@ def main() -> None:
                     shutil.rmtree(store.root)
                     subprocess.run(["cp", "-al", folder / option, store.root], check=True)
                     for other in take:
-                        shutil.rmtree(store.root / "v1" / other)
+                        shutil.rmtree(store.root / "v1" / other, ignore_errors=True)
                     if room == "roots":
                         _one_layer_of_bytecode(folder).unlink()
                     served.server.requests.clear()
