@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from nb2image.environment import Conflict, Environment, EnvironmentLayers, Misma
 from nb2image.errors import BadWheel, NoMatchingBase, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
+from nb2image.parallel import in_background
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
@@ -24,6 +25,8 @@ __all__ = ["Built", "Clock", "build", "build_planned"]
 _ENGINES_MOUNT = 100
 """Layers of an image at most: Docker's classic store takes 125 and podman 4.3 mounts 127; some room remains for
 those who build on top."""
+_SHORT = 0.3
+"""Seconds in which a base that was delivered before is found again."""
 _OWN_LAYERS = 4
 """Layers that hold no wheels: runtime, bytecode of the base, what the lock came to, the notebook."""
 
@@ -69,18 +72,16 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     from nb2image import assemble
 
     request = plan.request
-    with stage(clock, "base", plan.match.candidate.name):
-        base = plan.provider.deliver(plan.match.candidate, clock)
+    base = _base(plan, store, clock)
     _check_base(plan, base, clock)
     limits = _limits(len(base.image.layers))
     if plan.sources:
         with stage(clock, "sdists", plan.notebook.name):
             plan = _with_sources_built(plan, base, store, clock)
     with stage(clock, "environments"):
-        # What the user locked is fetched first: should its index fail, that shows before the project's own wheels come.
         environments = {
             prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock)
-            for prefix, chosen in ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support))
+            for prefix, chosen in _environments(plan)
         }
     # What many images share lies below what only some have.
     ordered = {prefix: environments[prefix] for prefix in (RUNNER, SUPPORT, KERNEL)}
@@ -111,6 +112,30 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     for path, winner, loser in conflicts:
         clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
     return Built(plan, base, image, sbom, conflicts, clock)
+
+
+def _base(plan: Plan, store: Store, listener: Listener) -> Base:
+    """The base. While one takes long, its packages' mirrors and the processors do not wait for each other: wheels are
+    fetched meanwhile, and large ones written."""
+
+    from concurrent.futures import wait
+
+    def deliver() -> Base:
+        with stage(listener, "base", plan.match.candidate.name):
+            return plan.provider.deliver(plan.match.candidate, listener)
+
+    future = in_background(deliver)
+    if wait([future], _SHORT).done:
+        return future.result()
+    with stage(listener, "environments"):
+        for prefix, chosen in _environments(plan):
+            _write_ahead(plan, chosen, prefix, store, listener)
+    return future.result()
+
+
+def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:
+    # What the user locked is fetched first: should its index fail, that shows before the project's own wheels come.
+    return ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support))
 
 
 def _sbom(
@@ -253,16 +278,33 @@ def _arriving(
 def _written(
     plan: Plan, chosen: Sequence[Chosen], prefix: str, limit: int, store: Store, listener: Listener
 ) -> EnvironmentLayers:
-    known = [_wheel(each, None, store) for each in chosen]
-    wheels = [wheel for wheel in known if wheel is not None]
-    with closing(_arriving(plan, chosen, prefix, store, listener)) as arriving:
-        arrivals: Iterable[tuple[str, Path]] = arriving
-        if len(wheels) < len(chosen):
-            # An index told no sizes: which wheels share a layer shows only when all of them are here.
-            paths = dict(arriving)
-            wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
-            arrivals = paths.items()
+    wheels = [wheel for each in chosen if (wheel := _wheel(each, None, store)) is not None]
+    if len(wheels) < len(chosen):
+        # An index told no sizes: which wheels share a layer shows only when all of them are here.
+        paths = _write_ahead(plan, chosen, prefix, store, listener)
+        wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
+        arrivals: Iterable[tuple[str, Path]] = paths.items()
         return Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).build(arrivals, listener)
+    with closing(_arriving(plan, chosen, prefix, store, listener)) as arrivals:
+        return Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).build(arrivals, listener)
+
+
+def _write_ahead(
+    plan: Plan, chosen: Sequence[Chosen], prefix: str, store: Store, listener: Listener
+) -> dict[str, Path]:
+    """Have the wheels of an environment in the store, by file name, and layers of the large ones."""
+    by_file = {each.wheel.filename: each for each in chosen}
+    paths: dict[str, Path] = {}
+
+    def arrived(arriving: Iterable[tuple[str, Path]]) -> Iterator[tuple[Wheel, Path]]:
+        for filename, path in arriving:
+            paths[filename] = path
+            if (wheel := _wheel(by_file[filename], path, store)) is not None:
+                yield wheel, path
+
+    with closing(_arriving(plan, chosen, prefix, store, listener)) as arriving:
+        Environment(store, Scheme(prefix, plan.target.minor), (), 1).write_ahead(arrived(arriving))
+    return paths
 
 
 def _fetched(plan: Plan, prefix: str, filenames: Collection[str], store: Store, listener: Listener) -> dict[str, Path]:

@@ -28,7 +28,7 @@ from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotCached, WheelError, WorkerDied
 from nb2image.layers.cached import CachedLayer, store_layer
 from nb2image.layers.entry import Entry, HardLink, Link
-from nb2image.layers.grouping import Item, group
+from nb2image.layers.grouping import LARGE, Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.archive import WheelArchive
@@ -318,6 +318,28 @@ class Environment:
             )
         return path
 
+    def write_ahead(self, arrivals: Iterable[tuple[Wheel, Path]]) -> None:
+        """Write layers of large wheels while others arrive whose sizes nobody knows, or while the base does.
+
+        Which wheels share a layer shows only when all sizes are known, but a large one shares its own with none, unless
+        there are very many. Raises `BadWheel` and `Unwritable`.
+        """
+        from concurrent.futures import as_completed
+
+        running: dict[Future[_Result], str] = {}
+        with ExitStack() as stack:
+            executor = None
+            for wheel, path in arrivals:
+                alone = Group((wheel,))
+                if wheel.size < LARGE or self._result(alone) is not None:
+                    continue
+                if executor is None:
+                    executor = stack.enter_context(pool(workers()))
+                future = executor.submit(_write, self.store.root, alone, self.scheme, {wheel.filename: path})
+                running[future] = self._group_key(alone)
+            for future in as_completed(running):
+                self._remember(running[future], future.result())
+
     def build(
         self, arrivals: Iterable[tuple[str, Path]], listener: Listener, processes: int | None = None
     ) -> EnvironmentLayers:
@@ -346,6 +368,18 @@ class Environment:
         listener(Finished("layer", self.scheme.prefix))
         return EnvironmentLayers(tuple(groups), layers, tuple(conflicts), mismatches, False)
 
+    def _result(self, group: Group) -> _Result | None:
+        """What writing a group came to before; None where its layer is not in the store any more."""
+        known, record = self._known(group), self.store.get_record("paths", self._group_key(group))
+        if known is None or record is None:
+            return None
+        mismatches = [Mismatch(*row) for row in record["mismatches"]]
+        return _Result(known.written, [_Path(*row) for row in record["paths"]], mismatches)
+
+    def _remember(self, key: str, result: _Result) -> None:
+        self.store.put_record("paths", key, {"paths": result.paths, "mismatches": result.mismatches})
+        self.store.put_record("layer", key, result.written._asdict())
+
     def _write_all(
         self, groups: Sequence[Group], arrivals: Iterable[tuple[str, Path]], listener: Listener, processes: int
     ) -> dict[str, _Result]:
@@ -354,17 +388,14 @@ class Environment:
         waiting: dict[str, tuple[Group, set[str]]] = {}
         for each in groups:
             key = self._group_key(each)
-            known, record = self._known(each), self.store.get_record("paths", key)
-            if known is not None and record is not None:
-                mismatches = [Mismatch(*row) for row in record["mismatches"]]
-                results[key] = _Result(known.written, [_Path(*row) for row in record["paths"]], mismatches)
+            if (result := self._result(each)) is not None:
+                results[key] = result
                 listener(Finished("layer", each.comment, cached=True))
             else:
                 waiting[key] = (each, {wheel.filename for wheel in each.wheels})
 
         def done(key: str, result: _Result) -> None:
-            self.store.put_record("paths", key, {"paths": result.paths, "mismatches": result.mismatches})
-            self.store.put_record("layer", key, result.written._asdict())
+            self._remember(key, result)
             results[key] = result
             listener(Finished("layer", waiting[key][0].comment))
 

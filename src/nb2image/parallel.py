@@ -1,4 +1,4 @@
-"""Waiting for many answers at once, and stopping at once."""
+"""Waiting for many answers at once, and stopping at once; work that goes on in the background."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["in_parallel"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["in_background", "in_parallel"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -63,3 +66,19 @@ def in_parallel(
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def in_background(work: Callable[[], _R]) -> Future[_R]:
+    """What ``work`` will return or raise. Its thread is a daemon: the end of the process does not wait for it."""
+    from concurrent.futures import Future
+
+    future: Future[_R] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  (raised again where the result is asked for)
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

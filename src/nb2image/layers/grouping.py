@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Item", "group"]
+__all__ = ["LARGE", "Item", "group"]
 
-_LARGE = 4 << 20
+LARGE = 4 << 20
 """Bytes from which a package is worth a layer of its own: below, a round trip to a registry costs more."""
 _CUT = 4
 """Small packages per group, on average."""
@@ -35,7 +35,7 @@ def group(items: Sequence[Item], limit: int) -> list[list[str]]:
 
     Depends on nothing but the arguments, and not on their order.
     """
-    large, cut = _LARGE, _CUT
+    large, cut = LARGE, _CUT
     while True:
         layers = _group(items, large, cut)
         if len(layers) <= limit:
