@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 
 __all__ = ["Pace", "Stalled"]
 
 _SLOWEST = 100
 """Bytes per second below which an answer counts as stalled."""
+
+_BLOCK = 256 << 10
+"""Bytes that go on together: an answer comes in pieces of 16 KiB, and each has a hash, a file and a bar to wait for."""
 
 
 class Stalled(Exception):
@@ -30,3 +34,26 @@ class Pace:
             if self._size < _SLOWEST * seconds:
                 raise Stalled(f"it sent {self._size} bytes in {seconds:.0f} s")
             self._begin, self._size = time.monotonic(), 0
+
+    def blocks(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Count pieces as they come, and give them joined; also the last ones before the answer breaks off.
+
+        Raises `Stalled`, and whatever ``pieces`` raise.
+        """
+        held: list[bytes] = []
+        size = 0
+        try:
+            for piece in pieces:
+                self.add(len(piece))
+                held.append(piece)
+                size += len(piece)
+                if size >= _BLOCK:
+                    yield b"".join(held)
+                    held.clear()
+                    size = 0
+        except Exception:
+            if held:
+                yield b"".join(held)
+            raise
+        if held:
+            yield b"".join(held)

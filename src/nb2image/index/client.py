@@ -216,7 +216,7 @@ class IndexClient:
 
     def pace(self) -> Pace:
         """For the body of an answer that is going to be read."""
-        return Pace(self._timeout or (self._network or network()).timeout)
+        return Pace(self._timeout or self._configured().timeout)
 
     def give_up(self, url: str, retry: Retry, details: tuple[str, ...] = ()) -> NoReturn:
         """Raise the error of the last attempt."""
@@ -326,12 +326,17 @@ class IndexClient:
                 self._credentials = Credentials((*self._indexes, *configured_urls()))
             return self._credentials
 
+    def _configured(self) -> Network:
+        if self._network is None:
+            self._network = network()
+        return self._network
+
     def _http(self) -> httpx.Client:
         import httpx
 
         with self._lock:
             if self._client is None:
-                how = self._network or network()
+                how = self._configured()
                 limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
                 mounts: dict[str, httpx.BaseTransport | None] = {}
                 if how.trusted_hosts:

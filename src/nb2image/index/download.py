@@ -6,7 +6,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -349,17 +349,19 @@ class _Fetcher:
                 raise Retry("it answered with another part of the file than asked for", answered=True)
             else:
                 return status
-            pace = self._client.pace()
             # Raw: a server that calls the gzip of a .tar.gz an encoding must not have it undone.
-            for piece in response.iter_raw():
-                pace.add(len(piece))
-                transfer.write(piece)
+            for block in self._client.pace().blocks(self._unless_stopped(response.iter_raw())):
+                transfer.write(block)
                 self._check_length(transfer, url)
-                if self._stopped.is_set():
-                    raise Interrupted
         if transfer.file.size is not None and transfer.size < transfer.file.size and transfer.wrong():
             raise _Short("it sent less than the file and called that all", answered=True)
         return 200
+
+    def _unless_stopped(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._stopped.is_set():
+                raise Interrupted
+            yield piece
 
     def _check_length(self, transfer: _Transfer, url: str) -> None:
         limit = transfer.file.size

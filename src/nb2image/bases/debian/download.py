@@ -181,12 +181,13 @@ class Archives:
             yield response
 
     def _chunks(self, url: str, response: httpx.Response) -> Iterator[bytes]:
-        pace = Pace(_TIMEOUT)
-        for chunk in response.iter_raw():
-            pace.add(len(chunk))
+        return Pace(_TIMEOUT).blocks(self._unless_stopped(url, response.iter_raw()))
+
+    def _unless_stopped(self, url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
             if self._stopped.is_set():
                 raise self._unreachable(url, "the download was broken off")
-            yield chunk
+            yield piece
 
     @staticmethod
     def _unreachable(url: str, why: str) -> IndexUnreachable:
