@@ -76,12 +76,6 @@ def odd_entries(choices: Choices) -> list[Entry]:
         )[choices.below(5)]
         if isinstance(content, HardLink) and not files:
             continue
-        if (
-            isinstance(content, Link)
-            and len(path) > 100
-            and (len(content.target) > 100 or not content.target.isascii())
-        ):
-            continue  # a fault that is known: tests/hostile/test_found_by_fuzzing.py has this case
         owner = choices.pick((0, 1000, 65534)), choices.pick((0, 100))
         entries.append(Entry(path, choices.pick(_MODES), content, *owner))
         if isinstance(content, (BytesContent, Ready)):

@@ -25,7 +25,7 @@ from tests.unit.wheels.builder import Part, build_zip, hash_row
 def test_the_layer_of_fixed_entries() -> None:
     layer = written()
     assert (WRITER, layer.digest, layer.diff_id) == (
-        "1",
+        "2",
         "sha256:229d1d4a084976e68cccc0a00a6ba95df33bebf9aae16bfe899c2933761e8457",
         "sha256:7b0759d69380a7c911e06d4633c9a368ecf3463ba9c5cdaebc503bef61c48986",
     )

@@ -96,6 +96,7 @@ def header(entry: Entry) -> bytes:
         records += _record("size", str(size).encode())
     pax = _block(b"././@PaxHeader", b"", 0o644, (0, 0), len(records), _PAX, b"")
     body = records + bytes(padding(len(records)))
-    # Readers take the names from the pax records; what stands here is for those that know only ustar.
-    plain = _block(path[-100:], b"", entry.mode, owner, min(size, _LARGEST), kind, link[:100])
+    # What pax records tell, readers take from there; what stands here instead is for those that know only ustar.
+    prefix, name = split if split is not None and path.isascii() else (b"", path[-100:])
+    plain = _block(name, prefix, entry.mode, owner, min(size, _LARGEST), kind, link[:100])
     return pax + body + plain

@@ -22,7 +22,7 @@ from nb2image.layers.tar import END, header, padding
 
 __all__ = ["WRITER", "WrittenLayer", "arrange", "write_layer"]
 
-WRITER = "1"
+WRITER = "2"
 """Version of the bytes written here, libdeflate's included: raised with every change of either."""
 
 _LEVEL_SMALL = 1
