@@ -2,10 +2,11 @@
 
 ::
 
-    python -m tests.bench.cold NOTEBOOK [--repeat N] [-- OPTIONS OF nb2image build…]
+    python -m tests.bench.cold NOTEBOOK [--repeat N] [--rate MBIT] [-- OPTIONS OF nb2image build…]
 
 Both ask the same indexes and mirrors, through a network whose speed changes: they take turns, and the best of N runs
-of each is printed. Of the options the bare download understands ``--index-url``.
+of each is printed. ``--rate`` puts both behind a line of so many Mbit/s. Of the options the bare download understands
+``--index-url``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from tests.bench.throttle import throttled
 
 __all__: list[str] = []
 
@@ -57,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.cold", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--rate", type=float, metavar="MBIT")
     parser.add_argument("--bare", type=Path, metavar="CACHE", help=argparse.SUPPRESS)
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     given = parser.parse_args(sys.argv[1:cut])
@@ -65,11 +70,14 @@ def main() -> None:
         indexes = tuple(value for name, value in pairwise(options) if name == "--index-url")
         bare(json.loads(given.notebook.read_text()), indexes or None, given.bare)
         return
-    with tempfile.TemporaryDirectory(prefix="nb2image-cold-") as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nb2image-cold-")))
         cache, layout, answer = folder / "cache", folder / "layout", folder / "build.json"
         environ = {key: value for key, value in os.environ.items() if key not in {"PYTHONDONTWRITEBYTECODE"}}
         environ["NB2IMAGE_CACHE_DIR"] = str(cache)
+        if given.rate:
+            proxy = stack.enter_context(throttled(given.rate * 1e6 / 8))
+            environ |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), proxy)
         build = [sys.executable, "-m", "nb2image", "build", str(given.notebook), "-q", "--json", "-o", str(layout)]
         fetch = [sys.executable, "-m", "tests.bench.cold", str(answer), "--bare", str(cache), "--", *options]
         seconds: dict[str, list[float]] = {"build": [], "bare": []}
