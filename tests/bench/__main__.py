@@ -4,7 +4,7 @@
 
     python -m tests.bench NOTEBOOK [--repeat N] [--docker] [-- OPTIONS OF nb2image build…]
 
-Each line is the best of N runs in wall seconds. ``--docker`` needs a running Docker and ``uv`` on PATH.
+Each line is the median of N runs in wall seconds, with the shortest and the longest. ``--docker`` needs a running Docker and ``uv`` on PATH.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nb2image.cache import Store
 from nb2image.environment import workers
@@ -29,14 +30,24 @@ from tests.bench.peers import DOCKERFILES, docker_build
 _BYTECODE = "bytecode of "
 
 
-def best(repeat: int, run: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> float:
+class Runs(NamedTuple):
+    """Wall seconds of several runs of one thing."""
+
+    seconds: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def measured(repeat: int, run: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> Runs:
     seconds = []
     for _ in range(repeat):
         prepare()
         begin = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - begin)
-    return min(seconds)
+    return Runs(seconds)
 
 
 class Bench:
@@ -124,23 +135,23 @@ def main() -> None:
         bench.prepare()
         size = sum(path.stat().st_size for path in bench.wheels)
         print(f"{given.notebook.name}: {len(bench.wheels)} wheels, {size / 1e6:.0f} MB, {workers()} processors")
-        floor = best(given.repeat, lambda: limit(bench.wheels, workers()))
+        floor = measured(given.repeat, lambda: limit(bench.wheels, workers()))
         row("limit (read, inflate, hash twice)", floor, floor)
-        mine = best(given.repeat, lambda: bench.build("--no-bytecode"), bench.without_layers)
+        mine = measured(given.repeat, lambda: bench.build("--no-bytecode"), bench.without_layers)
         row("nb2image build, layers new", mine, floor)
-        row("nb2image build, notebook changed", best(given.repeat, bench.build, bench.change_notebook), floor)
-        compiled = best(given.repeat, lambda: bench.build("--bytecode"), bench.without_layers)
+        row("nb2image build, notebook changed", measured(given.repeat, bench.build, bench.change_notebook), floor)
+        compiled = measured(given.repeat, lambda: bench.build("--bytecode"), bench.without_layers)
         row("nb2image build --bytecode, layers new", compiled, floor)
         if given.docker:
             base = load_base(bench)
             for title, dockerfile in DOCKERFILES.items():
                 context = bench.folder / "context"
-                seconds = best(
-                    1,
+                theirs = measured(
+                    given.repeat,
                     lambda: docker_build(dockerfile, base, bench.wheels, bench.requirements, context),  # noqa: B023
                 )
                 ours = compiled if "bytecode" in title else mine
-                row(title, seconds, floor, f"{seconds / ours:.1f} × nb2image")
+                row(title, theirs, floor, f"{theirs.median / ours.median:.1f} × nb2image")
 
 
 def load_base(bench: Bench) -> str:
@@ -159,8 +170,10 @@ def load_base(bench: Bench) -> str:
     return "nb2image-bench-base"
 
 
-def row(title: str, seconds: float, floor: float, note: str = "") -> None:
-    print(f"{title:<50} {seconds:7.2f} s  {seconds / floor:5.1f} × limit  {note}".rstrip(), flush=True)
+def row(title: str, runs: Runs, floor: Runs, note: str = "") -> None:
+    span = f"({min(runs.seconds):.2f} to {max(runs.seconds):.2f})"
+    times = f"{runs.median / floor.median:5.1f} × limit"
+    print(f"{title:<50} {runs.median:7.2f} s  {span:<18} {times}  {note}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":
