@@ -13,7 +13,7 @@ from nb2image.environment import Conflict, Environment, EnvironmentLayers, Misma
 from nb2image.errors import BadWheel, NoMatchingBase, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
-from nb2image.parallel import in_background
+from nb2image.parallel import Background
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
@@ -118,19 +118,17 @@ def _base(plan: Plan, store: Store, listener: Listener) -> Base:
     """The base. While one takes long, its packages' mirrors and the processors do not wait for each other: wheels are
     fetched meanwhile, and large ones written."""
 
-    from concurrent.futures import wait
-
     def deliver() -> Base:
         with stage(listener, "base", plan.match.candidate.name):
             return plan.provider.deliver(plan.match.candidate, listener)
 
-    future = in_background(deliver)
-    if wait([future], _SHORT).done:
-        return future.result()
+    delivery = Background(deliver)
+    if delivery.ends_within(_SHORT):
+        return delivery.result()
     with stage(listener, "environments"):
         for prefix, chosen in _environments(plan):
             _write_ahead(plan, chosen, prefix, store, listener)
-    return future.result()
+    return delivery.result()
 
 
 def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:

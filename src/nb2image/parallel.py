@@ -6,12 +6,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-__all__ = ["in_background", "in_parallel"]
+__all__ = ["Background", "in_parallel"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -68,17 +65,30 @@ def in_parallel(
                 thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def in_background(work: Callable[[], _R]) -> Future[_R]:
-    """What ``work`` will return or raise. Its thread is a daemon: the end of the process does not wait for it."""
-    from concurrent.futures import Future
+class Background(Generic[_R]):
+    """Work in a thread of its own; a daemon, so the end of the process does not wait for it."""
 
-    future: Future[_R] = Future()
+    def __init__(self, work: Callable[[], _R]) -> None:
+        self._work = work
+        self._results: list[_R] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def run() -> None:
+    def _run(self) -> None:
         try:
-            future.set_result(work())
+            self._results.append(self._work())
         except BaseException as error:  # noqa: BLE001  (raised again where the result is asked for)
-            future.set_exception(error)
+            self._error = error
 
-    threading.Thread(target=run, daemon=True).start()
-    return future
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the work has ended, and its thread with it, before so many seconds have passed."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def result(self) -> _R:
+        """What the work returned; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]

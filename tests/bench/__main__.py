@@ -4,7 +4,8 @@
 
     python -m tests.bench NOTEBOOK [--repeat N] [--docker] [-- OPTIONS OF nb2image build…]
 
-Each line is the median of N runs in wall seconds, with the shortest and the longest. ``--docker`` needs a running Docker and ``uv`` on PATH.
+Each line is the median of N runs in wall seconds, with the shortest and the longest. ``--docker`` needs a running
+Docker and ``uv`` on PATH.
 """
 
 from __future__ import annotations

@@ -37,14 +37,14 @@ def bare(document: dict[str, Any], indexes: tuple[str, ...] | None, cache: Path)
     from nb2image.cache import Store
     from nb2image.index.download import LockedFile, download
     from nb2image.index.settings import IndexSettings
-    from nb2image.parallel import in_background
+    from nb2image.parallel import Background
     from nb2image.progress import Silent
     from nb2image.target.model import Platform
 
     store, listener = Store(cache), Silent()
     lock = shipped_lock(document["base"]["name"], Platform())
     assert lock is not None
-    debs = in_background(lambda: fetch_packages(lock, store, Mirrors.of_this_machine(), listener))
+    debs = Background(lambda: fetch_packages(lock, store, Mirrors.of_this_machine(), listener))
     rows = {row["file"]: row for kind in ("packages", "runner", "support") for row in document[kind]}
     files = [
         LockedFile(
