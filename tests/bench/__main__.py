@@ -79,6 +79,10 @@ class Bench:
         self.document = json.loads(done.stdout)
         return self.document
 
+    def load(self) -> None:
+        """Build into the engine that the environment names."""
+        subprocess.run(self.command("--load"), check=True, capture_output=True, env=self.environ)
+
     def without_layers(self) -> None:
         """Forget what the notebook's packages became; the wheels, the base and the runner stay as they are."""
         shutil.rmtree(self.layout, ignore_errors=True)
