@@ -7,7 +7,6 @@ a few small reads.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -117,10 +116,12 @@ def workers() -> int:
 
 def _begin() -> None:
     """In a worker, before its first work."""
+    from multiprocessing import parent_process
+
     # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     assert parent is not None
 
     def watch() -> None:
@@ -138,6 +139,7 @@ def pool(size: int) -> Iterator[Executor]:
 
     Raises `WorkerDied` when one of them is killed while its work is waited for.
     """
+    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 

@@ -125,28 +125,22 @@ def parse_time(value: object) -> datetime | None:
 
 def _relevant(text: str, wanted: Collection[str]) -> str:
     """The page without those anchors that state only other hashes: parsing all of a large page takes a second."""
-    # What stands in a comment, or looks like an anchor inside an attribute's value, only a parser tells apart.
-    plain = text.isascii() and "<A" not in text and text.count("<a") == text.count("<a ")
-    if not plain or "<!--" in text.rpartition("</a>")[0]:
+    if not text.isascii() or "<A" in text or text.count("<a") != text.count("<a "):
+        return text
+    head, *anchors = text.split("<a ")
+    # What looks like an anchor stands inside an attribute's value.
+    if any(anchor.count('"') % 2 or anchor.count("'") % 2 for anchor in anchors):
         return text
     lower = text.lower()
     starts = set()
-    for value in wanted:
-        position = lower.find(value)
+    # A comment may begin in one anchor and end in another.
+    for value in (*wanted, "--"):
+        position = lower.find(value, len(head))
         while position >= 0:
-            starts.add(text.rfind("<a", 0, position))
+            starts.add(text.rfind("<a ", 0, position))
             position = lower.find(value, position + len(value))
-    first = text.find("<a")
-    if -1 in starts or first < 0:
-        return text
-    kept, before = [text[:first]], 0
-    for start in sorted(starts):
-        if text.count('"', before, start) % 2 or text.count("'", before, start) % 2:
-            return text
-        end = text.find("<a", start + 2)
-        kept.append(text[start : end if end >= 0 else len(text)])
-        before = start
-    return "".join(kept)
+    ends = {start: text.find("<a ", start + 1) for start in starts}
+    return head + "".join(text[start : ends[start] if ends[start] > 0 else None] for start in sorted(starts))
 
 
 def _read_html(text: str, url: str) -> tuple[IndexFile, ...]:
