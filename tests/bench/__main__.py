@@ -82,9 +82,8 @@ class Bench:
     @property
     def in_stages(self) -> float:
         """Seconds that the last build spent in its stages; those inside others are not counted twice."""
-        return sum(
-            value for name, value in self.document["seconds"].items() if name not in {"index", "download", "layer"}
-        )
+        seconds: dict[str, float] = self.document["seconds"]
+        return sum(value for name, value in seconds.items() if name not in {"index", "download", "layer"})
 
     def load(self) -> None:
         """Build into the engine that the environment names."""
