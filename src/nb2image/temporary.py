@@ -77,7 +77,8 @@ def _new_file(folder: Path, prefix: str, suffix: str, mode: int) -> tuple[Path, 
 
 def temporary_folder(folder: Path) -> Path:
     """A new empty folder, which whoever asks removes or renames. Raises `OSError` when it cannot be made."""
-    for path in [path for path in _folders if not path.exists()]:
+    # False as well for what this process may not look at any more.
+    for path in [path for path in _folders if not os.path.exists(path)]:  # noqa: PTH110
         os.close(_folders.pop(path))
     while True:
         path = folder / _name()

@@ -33,7 +33,7 @@ class Page:
         return self.path.as_uri()
 
 
-def _inspected(image: Path, page: Path) -> Page:
+def _inspected(image: Path | str, page: Path) -> Page:
     command = [sys.executable, "-m", "nb2image", "inspect", str(image), "--html", str(page), "--json", "--files"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def tab(browser: Tab) -> Iterator[Tab]:
 @pytest.fixture(scope="session")
 def example(notebooks: Notebooks, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page of the example notebook's image."""
-    return _inspected(notebooks.build("anscombe").layout, tmp_path_factory.mktemp("example") / "page.html")
+    return _inspected(notebooks.build("anscombe").oci, tmp_path_factory.mktemp("example") / "page.html")
 
 
 @pytest.fixture

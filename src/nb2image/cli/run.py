@@ -50,7 +50,6 @@ def run(
     A Jupyter image is served on this machine until Ctrl-C; a batch image runs once with ARGS, which are papermill's
     (-p NAME VALUE), and its exit code is passed on. Options of nb2image come before the image or notebook.
     """
-    arguments = _for_container(source, arguments)
     from nb2image.cli.listeners import listening
     from nb2image.engines.client import choose
     from nb2image.engines.run import image_mode, run_batch, serve
@@ -62,6 +61,7 @@ def run(
         raise NotANotebook(
             f"There is no notebook {source}.", hint="Check the path; an image's name has no such suffix."
         )
+    arguments = _for_container(source, arguments, built=there)
     with choose(preferred) as engine:
         reference = source
         if there and (_is_path(source) or engine.image_id(source) is None):
@@ -80,11 +80,13 @@ def run(
                 return 0
 
 
-def _for_container(source: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """What the container gets. Options of this command among it are meant for this command: a batch run that was asked
-    for there would silently become a JupyterLab."""
+def _for_container(source: str, arguments: tuple[str, ...], *, built: bool) -> tuple[str, ...]:
+    """What the container gets. Beside a notebook that is built first, options of this command among it are meant for
+    this command: a batch run that was asked for there would silently become a JupyterLab."""
     if arguments[:1] == ("--",):
         return arguments[1:]
+    if not built:
+        return arguments
     options = (item for item in run.params if isinstance(item, click.Option))
     own = {name for item in options for name in (*item.opts, *item.secondary_opts) if name.startswith("--")}
     # Papermill has this one, too.

@@ -82,10 +82,12 @@ def test_the_version_is_printed(start: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("misplaced", [["--mode", "batch"], ["-p", "n", "3", "--python=3.11"], ["--no-bytecode"]])
-def test_an_option_of_run_after_the_notebook_is_refused(misplaced: list[str]) -> None:
-    result = call("run", "report.ipynb", *misplaced)
+def test_an_option_of_run_after_the_notebook_is_refused(misplaced: list[str], tmp_path: Path) -> None:
+    notebook = tmp_path / "report.ipynb"
+    notebook.write_text("{}")
+    result = call("run", str(notebook), *misplaced)
     assert result.exit_code == 2
-    assert "stands after report.ipynb, where everything is for the container" in result.stderr
+    assert "report.ipynb, where everything is for the container" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,11 @@ def test_an_option_of_run_after_the_notebook_is_refused(misplaced: list[str]) ->
     ],
 )
 def test_what_follows_the_notebook_is_for_the_container(given: tuple[str, ...], passed: tuple[str, ...]) -> None:
-    assert _for_container("report.ipynb", given) == passed
+    assert _for_container("report.ipynb", given, built=True) == passed
+
+
+def test_an_images_arguments_are_its_own() -> None:
+    assert _for_container("tool:1", ("--output", "--mode"), built=False) == ("--output", "--mode")
 
 
 # -- plan ------------------------------------------------------------------------------------------
