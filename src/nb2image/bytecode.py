@@ -10,13 +10,14 @@ from typing import NoReturn
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
-from nb2image.environment import INSTALLATION, EnvironmentLayers, Group, installed, kept, pool, workers
+from nb2image.environment import INSTALLATION, EnvironmentLayers, Group, installed, kept
 from nb2image.errors import NotCached
 from nb2image.layers.bytecode import COMPILER, Interpreter, compiled
 from nb2image.layers.cached import CachedLayer, store_layer
 from nb2image.layers.entry import Entry
 from nb2image.layers.grouping import Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
+from nb2image.processes import pool, workers
 from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.install import Scheme
 

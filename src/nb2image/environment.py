@@ -7,13 +7,9 @@ a few small reads.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -24,20 +20,20 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from nb2image.cache import Store, digest_of_key
-from nb2image.errors import NotCached, WheelError, WorkerDied
+from nb2image.errors import NotCached, WheelError
 from nb2image.layers.cached import CachedLayer, store_layer
 from nb2image.layers.entry import Entry, HardLink, Link
 from nb2image.layers.grouping import LARGE, Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
+from nb2image.processes import pool, workers
 from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.archive import WheelArchive
 from nb2image.wheels.install import Scheme, install
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
-    from multiprocessing.context import BaseContext
+    from concurrent.futures import Future
 
-__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel", "workers"]
+__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel"]
 
 INSTALLATION = "2"
 """Version of what `install` yields for a wheel: raised with every change of it, since layers are found by it."""
@@ -107,55 +103,6 @@ class EnvironmentLayers:
     conflicts: tuple[Conflict, ...]
     mismatches: tuple[Mismatch, ...]
     cached: bool
-
-
-def workers() -> int:
-    """Processes to use: the processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _begin() -> None:
-    """In a worker, before its first work."""
-    from multiprocessing import parent_process
-
-    # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    # One that was killed cannot end its workers, and they would wait for work for ever.
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def pool(size: int) -> Iterator[Executor]:
-    """Worker processes: forked where this process has one thread (5 ms), else started clean (a quarter of a second),
-    since a fork would copy locks that other threads hold.
-
-    Raises `WorkerDied` when one of them is killed while its work is waited for.
-    """
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    method = "spawn" if sys.platform != "linux" else "fork" if threading.active_count() == 1 else "forkserver"
-    context: BaseContext = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["nb2image.environment", "email.parser"])
-    executor = ProcessPoolExecutor(size, mp_context=context, initializer=_begin)
-    if method == "fork":
-        executor.submit(os.getpid)  # forks all of them now, before the caller starts threads
-    try:
-        yield executor
-    except BrokenProcessPool as error:
-        raise WorkerDied from error
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def installed(

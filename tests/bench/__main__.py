@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nb2image.cache import Store
-from nb2image.environment import workers
+from nb2image.processes import workers
 from tests.bench.limit import limit
 from tests.bench.peers import DOCKERFILES, docker_build
 

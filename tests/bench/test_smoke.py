@@ -33,11 +33,12 @@ def test_a_build_is_measured_beside_the_limit() -> None:
     )
     assert done.returncode == 0, done.stderr
     print(done.stdout)
-    titles = [line.split("  ")[0] for line in done.stdout.splitlines()[1:]]
+    titles = [line.strip().split("  ")[0] for line in done.stdout.splitlines()[1:]]
     assert titles == [
         "limit (read, inflate, hash twice)",
         "nb2image build, layers new",
         "nb2image build, notebook changed",
+        "of it in no stage: start, imports, exit",
         "nb2image build --bytecode, layers new",
     ]
     assert all(line.split(" s ")[0].split()[-1].replace(".", "").isdigit() for line in done.stdout.splitlines()[1:])

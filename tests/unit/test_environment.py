@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
-import threading
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
 from nb2image.cache import Store
-from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel, pool
-from nb2image.errors import BadWheel, NotCached, WheelError, WorkerDied
+from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel
+from nb2image.errors import BadWheel, NotCached, WheelError
 from nb2image.layers.cached import CachedLayer
 from nb2image.progress import Silent
 from nb2image.wheels.install import Scheme
@@ -247,21 +245,3 @@ def test_a_bad_wheel_leaves_no_layer_behind(room: Room) -> None:
         room.build(bad, *packages("good"))
     folder = room.store.root / "v1" / "tmp"
     assert list(folder.iterdir()) == []
-
-
-def test_a_worker_that_is_killed_is_an_error_of_its_own() -> None:
-    with pytest.raises(WorkerDied) as caught, pool(2) as executor:
-        executor.submit(os._exit, 9).result()
-    assert "memory" in caught.value.hint
-
-
-def test_workers_start_beside_other_threads_as_well() -> None:
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    try:
-        with pool(2) as executor:
-            assert executor.submit(os.getpid).result() != os.getpid()
-    finally:
-        stop.set()
-        thread.join()

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nb2image.environment import workers
 from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem, Overlay, content, members
 from nb2image.image.model import Image, Layer
 from nb2image.image.streams import damaged
 from nb2image.inspection.model import Hidden
 from nb2image.parallel import in_parallel
+from nb2image.processes import workers
 from nb2image.progress import Advanced, Listener, stage
 
 __all__ = ["DPKG", "LOCK", "Scan", "is_whiteout", "scan"]
