@@ -47,7 +47,6 @@ def temporary_file(
     ``mode`` as for `os.open`, ``buffering`` as for `open`. Raises `OSError` when it cannot be made.
     """
     path, handle = _new_file(folder, prefix, suffix, mode)
-    _live.add(path)
     # A second descriptor of the same open file keeps the lock when the stream is closed before the rename.
     lock = os.dup(handle)
     try:
@@ -68,10 +67,17 @@ def temporary_file(
 def _new_file(folder: Path, prefix: str, suffix: str, mode: int) -> tuple[Path, int]:
     while True:
         path = folder / f"{prefix}{_name()}{suffix}"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        # Before it is there: making a file takes long enough to be interrupted in.
+        _live.add(path)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        except OSError:
+            _live.discard(path)
+            raise
         if _locked(handle) is not False and _is_at(handle, path):
             return path, handle
         # Somebody who swept was quicker with the lock than we.
+        _live.discard(path)
         os.close(handle)
 
 
@@ -82,14 +88,23 @@ def temporary_folder(folder: Path) -> Path:
         os.close(_folders.pop(path))
     while True:
         path = folder / _name()
-        path.mkdir(mode=0o700)
+        _live.add(path)
         try:
+            path.mkdir(mode=0o700)
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
+            _live.discard(path)
+            if not folder.is_dir():
+                raise
             continue
+        except OSError:
+            _live.discard(path)
+            raise
         if _locked(handle) is not False and _is_at(handle, path):
             _folders[path] = handle
+            _live.discard(path)
             return path
+        _live.discard(path)
         os.close(handle)
 
 
@@ -144,7 +159,11 @@ def _is_at(handle: int, path: Path) -> bool:
 
 @atexit.register
 def _remove_live() -> None:
-    """What a thread that is stuck in a connection, and dies with the process, cannot remove itself."""
+    """What an interrupt came upon while it was made, and what a thread that is stuck in a connection, and dies with the
+    process, cannot remove itself."""
     for path in _live.copy():
         with contextlib.suppress(OSError):
-            path.unlink()
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()

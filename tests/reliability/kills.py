@@ -106,7 +106,7 @@ def starting(moment: Moment, ended: Ended) -> bool:
     """Whether Python itself was still starting or importing the command: then it answers, with the signal or with 1,
     and with a traceback that our ``main`` is not in."""
     own = ended.code in {-moment.number, 1} and ended.code != CODES[signal.SIGKILL]
-    silent = moment.number == signal.SIGTERM and not ended.said
+    silent = ended.code == -moment.number and not ended.said
     return own and (silent or (ended.said.rstrip().endswith("KeyboardInterrupt") and "in main\n" not in ended.said))
 
 
