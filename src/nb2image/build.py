@@ -72,6 +72,8 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     from nb2image import assemble
 
     request = plan.request
+    for text in (*plan.lock.notes, f"{plan.match.candidate.name}: {'; '.join(plan.match.reasons)}"):
+        clock(Note(text))
     base = _base(plan, store, clock)
     _check_base(plan, base, clock)
     limits = _limits(len(base.image.layers))

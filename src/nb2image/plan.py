@@ -13,7 +13,7 @@ from nb2image.errors import NoMatchingBase, StaleLock, SupportConflict
 from nb2image.index.settings import DEFAULT, IndexSettings
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
-from nb2image.progress import Listener, Note, Warned, stage
+from nb2image.progress import Listener, Warned, stage
 from nb2image.target.match import Match, Wishes, match, no_files
 from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, Source, select
@@ -118,8 +118,6 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         kernel = found.selection.chosen
         runner = _own(request.mode, target, request, store, listener)
         support = _support((*kernel, *found.selection.sources), target, request, store, listener)
-    for text in (*lock.notes, f"{found.candidate.name}: {'; '.join(found.reasons)}"):
-        listener(Note(text))
     return Plan(request, notebook, complete, found, provider, kernel, runner, support, found.selection.sources)
 
 

@@ -28,6 +28,8 @@ _VERBS = {
     "match": "Matching",
     "download": "Downloading",
     "base": "Preparing base",
+    "sdists": "Building source distributions",
+    "sdist": "Building",
     "environments": "Writing environments",
     "layer": "Writing layers",
     "bytecode": "Compiling bytecode",
