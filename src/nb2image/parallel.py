@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 __all__ = ["Background", "in_parallel"]
@@ -16,19 +17,21 @@ _PATIENCE = 2.0
 """Seconds that the end waits for threads which were told to stop."""
 
 
+@contextmanager
 def in_parallel(
     work: Callable[[_T], _R], items: Sequence[_T], *, workers: int, stop: Callable[[], None]
-) -> Iterator[tuple[_T, _R]]:
-    """Do ``work`` on every item in threads; yield (item, result) as they come.
+) -> Iterator[Iterator[tuple[_T, _R]]]:
+    """Do ``work`` on every item in threads; gives an iterator of (item, result) as they come.
 
-    The first exception of any thread is raised here. Whatever ends the iteration early (an exception,
-    `KeyboardInterrupt`, a caller that breaks off) drops the items not begun and calls ``stop``, which must make the
-    running ``work`` return or raise soon. The threads are daemons: one that is stuck in a connection attempt
+    The first exception of any thread is raised by the iterator. Whatever ends it early (an exception of the caller's
+    own, `KeyboardInterrupt`, a caller that breaks off) drops the items not begun and calls ``stop``, which must make
+    the running ``work`` return or raise soon. The threads are daemons: one that is stuck in a connection attempt
     holds up neither this nor the end of the process.
     """
     waiting: queue.SimpleQueue[_T] = queue.SimpleQueue()
     results: queue.SimpleQueue[tuple[_T, _R] | BaseException] = queue.SimpleQueue()
     ended = threading.Event()
+    done = False
     for item in items:
         waiting.put(item)
 
@@ -44,17 +47,20 @@ def in_parallel(
                 results.put(error)
                 return
 
-    threads = [threading.Thread(target=loop, daemon=True) for _ in range(min(workers, len(items)))]
-    done = False
-    try:
-        for thread in threads:
-            thread.start()
+    def answers() -> Iterator[tuple[_T, _R]]:
+        nonlocal done
         for _ in items:
             result = results.get()
             if isinstance(result, BaseException):
                 raise result
             yield result
         done = True
+
+    threads = [threading.Thread(target=loop, daemon=True) for _ in range(min(workers, len(items)))]
+    try:
+        for thread in threads:
+            thread.start()
+        yield answers()
     finally:
         ended.set()
         if not done:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,10 @@ _FOREIGN = 86400.0
 
 _MACHINE = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:6]
 _NAME = re.compile(r"([0-9a-f]{6})-[0-9a-f]{12}")
+
+_guard = threading.Lock()
+"""Held while something is made, so that nothing is after `_remove_live`."""
+_ended = False
 
 _live: set[Path] = set()
 _folders: dict[Path, int] = {}
@@ -67,18 +73,27 @@ def temporary_file(
 def _new_file(folder: Path, prefix: str, suffix: str, mode: int) -> tuple[Path, int]:
     while True:
         path = folder / f"{prefix}{_name()}{suffix}"
-        # Before it is there: making a file takes long enough to be interrupted in.
-        _live.add(path)
-        try:
+        with _being_made(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        except OSError:
-            _live.discard(path)
-            raise
         if _locked(handle) is not False and _is_at(handle, path):
             return path, handle
         # Somebody who swept was quicker with the lock than we.
         _live.discard(path)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def _being_made(path: Path) -> Iterator[None]:
+    """What is made here goes at the end of the process: making it takes long enough to be interrupted in."""
+    with _guard:
+        if _ended:
+            raise OSError(errno.ECANCELED, "the process ends", str(path))
+        _live.add(path)
+        try:
+            yield
+        except OSError:
+            _live.discard(path)
+            raise
 
 
 def temporary_folder(folder: Path) -> Path:
@@ -88,18 +103,13 @@ def temporary_folder(folder: Path) -> Path:
         os.close(_folders.pop(path))
     while True:
         path = folder / _name()
-        _live.add(path)
-        try:
+        with _being_made(path):
             path.mkdir(mode=0o700)
+        try:
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             _live.discard(path)
-            if not folder.is_dir():
-                raise
             continue
-        except OSError:
-            _live.discard(path)
-            raise
         if _locked(handle) is not False and _is_at(handle, path):
             _folders[path] = handle
             _live.discard(path)
@@ -159,11 +169,15 @@ def _is_at(handle: int, path: Path) -> bool:
 
 @atexit.register
 def _remove_live() -> None:
-    """What an interrupt came upon while it was made, and what a thread that is stuck in a connection, and dies with the
-    process, cannot remove itself."""
+    """What an interrupt came upon while it was made, and what threads that die with the process cannot remove."""
+    global _ended
+    with _guard:
+        _ended = True
     for path in _live.copy():
         with contextlib.suppress(OSError):
             if path.is_dir():
                 path.rmdir()
             else:
                 path.unlink()
+    for path in list(_folders):
+        shutil.rmtree(path, ignore_errors=True)

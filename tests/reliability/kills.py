@@ -272,6 +272,8 @@ class Trial:
             pass  # All was done, and but for its last steps the process over.
         elif starting(moment, ended):
             pass
+        elif ended.code == -signal.SIGINT and ended.said.strip() == SENTENCE:
+            pass  # 130 to a shell: so Python ends after a KeyboardInterrupt that came inside ``exec`` of a text.
         elif ended.code != CODES[moment.number]:
             yield f"exit code {ended.code}: {ended.said}"
         elif ended.code > 0 and ended.said.strip() != SENTENCE:

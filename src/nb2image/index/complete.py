@@ -144,9 +144,10 @@ class _Completer:
             _, package, linked = item
             return self._complete(package, self._linked(package) if linked is None else linked)
 
-        for (position, *_), package in in_parallel(ask, waiting, workers=_WORKERS, stop=self._client.stop):
-            packages[position] = package
-            self._listener(Advanced("index", self._lock.source))
+        with in_parallel(ask, waiting, workers=_WORKERS, stop=self._client.stop) as answers:
+            for (position, *_), package in answers:
+                packages[position] = package
+                self._listener(Advanced("index", self._lock.source))
         if self._absent:
             self._raise_absent()
         if self._gone:

@@ -111,7 +111,8 @@ def download_each(
     own = client or IndexClient((*settings.named(), *indexes), connections=_WORKERS * 2)
     fetcher = _Fetcher(settings.indexes_for(indexes), store, listener, own)
     try:
-        yield from in_parallel(fetcher.fetch, absent, workers=_WORKERS, stop=fetcher.stop)
+        with in_parallel(fetcher.fetch, absent, workers=_WORKERS, stop=fetcher.stop) as arriving:
+            yield from arriving
     finally:
         fetcher.sweep()
         if client is None:

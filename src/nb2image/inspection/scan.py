@@ -92,9 +92,11 @@ def scan(image: Image, where: str, listener: Listener) -> Scan:
         budget.stopped = True
 
     total = sum(layer.descriptor.size for layer in work)
-    with stage(listener, "read", where, total=total, unit="bytes"):
-        loop = in_parallel(lambda layer: _read(layer, budget), work, workers=workers(), stop=stop)
-        for layer, found in loop:
+    with (
+        stage(listener, "read", where, total=total, unit="bytes"),
+        in_parallel(lambda layer: _read(layer, budget), work, workers=workers(), stop=stop) as done,
+    ):
+        for layer, found in done:
             read[layer.diff_id] = found
             listener(Advanced("read", where, layer.descriptor.size))
     return _overlaid(image, [read[layer.diff_id] for layer in image.layers])

@@ -253,9 +253,10 @@ def fetch_packages(
             def fetch(deb: LockedDeb) -> Path:
                 return _fetch(archives, deb, lock, store)
 
-            for deb, file in in_parallel(fetch, missing, workers=_WORKERS, stop=archives.stop):
-                found[deb.name] = file
-                listener(Advanced("download", subject, deb.size))
+            with in_parallel(fetch, missing, workers=_WORKERS, stop=archives.stop) as arriving:
+                for deb, file in arriving:
+                    found[deb.name] = file
+                    listener(Advanced("download", subject, deb.size))
         listener(Finished("download", subject, time.perf_counter() - begin))
     return [(name, file) for name, file in found.items() if file is not None]
 
