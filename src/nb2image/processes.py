@@ -63,6 +63,7 @@ def _begin() -> None:
     # Ctrl-C reaches every process of the terminal: that of the build decides, and its workers end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
     assert parent is not None
 
@@ -109,6 +110,15 @@ def _executor(size: int, context: BaseContext) -> Executor:
 
         def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
             with uninterrupted():
-                return super().submit(*args, **kwargs)
+                # What is started inherits the mask: Ctrl-C reaches it, too, before it can say that it does not mind.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    return super().submit(*args, **kwargs)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    if context.get_start_method() != "fork":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # else it is started by the first submit, and takes the mask away
     return Whole(size, mp_context=context, initializer=_begin)

@@ -50,11 +50,35 @@ def test_workers_start_beside_other_threads_as_well() -> None:
         thread.join()
 
 
+# What starts workers, and imports for them, gets the signal that a terminal sends to all, before it has begun.
+_AT_ONCE = """\
+import multiprocessing.util, os, signal, threading
+from nb2image.processes import pool
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+spawn = multiprocessing.util.spawnv_passfds
+
+def interrupted(path, args, passfds):
+    number = spawn(path, args, passfds)
+    os.kill(number, signal.SIGINT)
+    return number
+
+multiprocessing.util.spawnv_passfds = interrupted
+with pool(2) as executor:
+    print(executor.submit(max, 1, 2).result())
+"""
+
+
 @pytest.mark.parametrize("beside", ["nothing", "threads"])
 def test_an_interrupt_while_workers_start_ends_them(beside: str) -> None:
     done = subprocess.run([sys.executable, "-c", _INTERRUPTED, beside], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGINT
     assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_an_interrupt_from_a_terminal_leaves_the_decision_to_the_build() -> None:
+    done = subprocess.run([sys.executable, "-c", _AT_ONCE], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
 def test_a_signal_waits_for_the_end_of_what_must_not_be_interrupted() -> None:
