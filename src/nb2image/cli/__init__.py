@@ -26,6 +26,7 @@ _COMMANDS = {
     "plan": "Show what would be built, and why.",
     "run": "Run an image or a notebook with Docker or podman.",
     "inspect": "Show what is in an image.",
+    "diff": "Show what differs between two images.",
     "bases": "List the base images, and lock them anew.",
     "cache": "Show or prune the cache.",
     "doctor": "Show which engines, tools and indexes are usable here.",

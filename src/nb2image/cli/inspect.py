@@ -16,13 +16,14 @@ from nb2image.cli.build import run_command
 from nb2image.outputs import Archive, EngineLoad, Layout
 
 if TYPE_CHECKING:
+    from nb2image.image.model import Image
     from nb2image.image.read import Stored
-    from nb2image.inspection.model import Inspection
+    from nb2image.inspection.model import Inspection, Provenance
     from nb2image.outputs import Output
     from nb2image.progress import Listener
     from nb2image.target.model import Platform
 
-__all__ = ["inspect"]
+__all__ = ["inspect", "inspected", "opened", "provenance", "wanted_platform"]
 
 _DIGEST = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}")
@@ -66,7 +67,7 @@ def inspect(
     from nb2image.inspection.document import document, file_rows, ownership_document
     from nb2image.inspection.queries import find_packages, ownership
 
-    found = _inspected(image, preferred, platform, quiet=quiet)
+    found = inspected(image, preferred, platform, quiet=quiet)
     numbers = find_packages(found, package) if package is not None else ()
     answer = ownership(found, path) if path is not None else None
     if html is not None:
@@ -92,30 +93,42 @@ def inspect(
         tables.print_summary(found, every=packages)
 
 
-def _inspected(image: str, preferred: str | None, platform: str | None, *, quiet: bool) -> Inspection:
+def inspected(image: str, preferred: str | None, platform: str | None, *, quiet: bool) -> Inspection:
+    """What is in an image, wherever it is. Raises as `opened`."""
     from nb2image.cli.listeners import listening
     from nb2image.inspection.inspect import inspect as look
-    from nb2image.inspection.model import Provenance
+
+    with listening("auto", quiet=quiet, verbose=False) as listener:
+        stored, output = opened(image, preferred, wanted_platform(platform), listener)
+        read = stored.read()
+        return look(read, provenance(image, stored, read, output), listener)
+
+
+def wanted_platform(text: str | None) -> Platform | None:
+    """The platform of ``--platform``."""
     from nb2image.target.model import Platform
 
-    wanted = Platform("linux", platform.partition("/")[2]) if platform else None
-    with listening("auto", quiet=quiet, verbose=False) as listener:
-        stored, output = _opened(image, preferred, wanted, listener)
-        read = stored.read()
-        stated = _DIGEST.fullmatch(stored.key)
-        digest = stored.key if stored.key.startswith("sha256:") else None
-        if digest is None:
-            identity = f"sha256:{stated[1]}" if stated else None
-        else:
-            # The config of an image in Docker's own words was translated, and is known by another digest.
-            identity = read.config_descriptor.digest if read.digest == digest else None
-        names = _familiar(stored.names)
-        tag = image if not isinstance(output, (Archive, Layout)) else next(iter(names), identity)
-        run = _run_line(output, tag, read.config.labels.get("io.nb2image.mode"))
-        return look(read, Provenance(image, names, digest, identity, run), listener)
+    return Platform("linux", text.partition("/")[2]) if text else None
 
 
-def _opened(image: str, preferred: str | None, platform: Platform | None, listener: Listener) -> tuple[Stored, Output]:
+def provenance(image: str, stored: Stored, read: Image, output: Output) -> Provenance:
+    """How ``image``, as the user calls it, was found; ``read`` is what `opened` gave, read."""
+    from nb2image.inspection.model import Provenance
+
+    stated = _DIGEST.fullmatch(stored.key)
+    digest = stored.key if stored.key.startswith("sha256:") else None
+    if digest is None:
+        identity = f"sha256:{stated[1]}" if stated else None
+    else:
+        # The config of an image in Docker's own words was translated, and is known by another digest.
+        identity = read.config_descriptor.digest if read.digest == digest else None
+    names = _familiar(stored.names)
+    tag = image if not isinstance(output, (Archive, Layout)) else next(iter(names), identity)
+    run = _run_line(output, tag, read.config.labels.get("io.nb2image.mode"))
+    return Provenance(image, names, digest, identity, run)
+
+
+def opened(image: str, preferred: str | None, platform: Platform | None, listener: Listener) -> tuple[Stored, Output]:
     """The image and where it is. Raises `NotAnImage`, `EngineAbsent` and `EngineRefused`."""
     from nb2image.errors import NotAnImage
     from nb2image.image.read import find_image, split_base

@@ -11,7 +11,7 @@ from nb2image.inspection.queries import Ownership
 from nb2image.inspection.words import facts, printable, sentence
 from nb2image.sizes import shown
 
-__all__ = ["print_files", "print_layers", "print_ownership", "print_summary"]
+__all__ = ["print_files", "print_layers", "print_ownership", "print_summary", "print_table"]
 
 _LARGEST = 20
 _NAME = 34
@@ -37,7 +37,7 @@ def print_summary(found: Inspection, *, every: bool) -> None:
         )
         for part in found.parts
     ]
-    _table(("part", ">packages", ">files", ">size", ">bytecode"), rows)
+    print_table(("part", ">packages", ">files", ">size", ">bytecode"), rows)
     if not found.packages:
         return
     click.echo()
@@ -52,7 +52,7 @@ def print_summary(found: Inspection, *, every: bool) -> None:
         )
         for number in shown_numbers
     ]
-    _table(("package", "version", "in", ">files", ">size"), packages)
+    print_table(("package", "version", "in", ">files", ">size"), packages)
     rest = found.packages[len(shown_numbers) :]
     if rest:
         size = sum(found.tallies[number].size for number in rest)
@@ -76,7 +76,7 @@ def print_layers(found: Inspection) -> None:
     heads: tuple[str, ...] = (">layer", "by", ">files", ">stored", ">tar", ">hidden", "what")
     # Columns that say nothing of this image take no room.
     kept = [n for n in range(len(heads)) if any(row[n] for row in rows)]
-    _table([heads[n] for n in kept], [[row[n] for n in kept] for row in rows])
+    print_table([heads[n] for n in kept], [[row[n] for n in kept] for row in rows])
 
 
 def print_files(found: Inspection, files: Sequence[File]) -> None:
@@ -85,7 +85,7 @@ def print_files(found: Inspection, files: Sequence[File]) -> None:
         (shown(file.size), f"{file.layer + 1}", _said(found.owners[file.owner]), _place(file))
         for file in sorted(files, key=lambda file: (-file.size, file.path))
     ]
-    _table((">size", ">layer", "brought by", "path"), rows)
+    print_table((">size", ">layer", "brought by", "path"), rows)
 
 
 def print_ownership(found: Inspection, answer: Ownership) -> None:
@@ -106,7 +106,7 @@ def print_ownership(found: Inspection, answer: Ownership) -> None:
             for number, tally in answer.owners
         ]
         click.echo(f"Below {printable(place)}:")
-        _table(("brought by", ">files", ">size"), rows)
+        print_table(("brought by", ">files", ">size"), rows)
     else:
         click.echo(f"{printable(place)} is not to be seen in a container.")
     for hidden in answer.hidden[:_LARGEST]:
@@ -138,7 +138,7 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as they need, a name's within reason; ``>`` before a head: numbers, to the right."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [min(max([len(head.lstrip(">")), *(len(row[n]) for row in cells)]), _NAME) for n, head in enumerate(heads)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from packaging.pylock import Package, Pylock
@@ -29,7 +29,7 @@ from nb2image.inspection.words import utf8
 from nb2image.progress import Listener
 from nb2image.runtime import KERNEL, OWN, RUNNER, SBOM, SOURCE, SUPPORT, WORK
 
-__all__ = ["inspect"]
+__all__ = ["inspect", "inspect_scanned"]
 
 _LAUNCHER = f"{OWN[1:]}/lib/__main__.py"
 _NOTEBOOK = (f"{WORK[1:]}/", f"{SOURCE[1:]}/")
@@ -42,9 +42,19 @@ _ROLES = {
 """What the layers above the runtime's bring, by the folders of their files."""
 
 
-def inspect(image: Image, provenance: Provenance, listener: Listener) -> Inspection:
-    """Read an image and say what is in it. Raises `NotAnImage` when a layer is damaged."""
-    scanned = scan(image, provenance.reference, listener)
+def inspect(
+    image: Image, provenance: Provenance, listener: Listener, *, hashed: Callable[[str], bool] | None = None
+) -> Inspection:
+    """Read an image and say what is in it; ``hashed`` says of a diff ID whether to hash the files of the layer.
+
+    Raises `NotAnImage` when a layer is damaged.
+    """
+    scanned = scan(image, provenance.reference, listener, **({"hashed": hashed} if hashed is not None else {}))
+    return inspect_scanned(image, provenance, scanned)
+
+
+def inspect_scanned(image: Image, provenance: Provenance, scanned: Scan) -> Inspection:
+    """The same of an image whose layers were read."""
     claimed = claims(scanned)
     labels = {utf8(key): utf8(value) for key, value in image.config.labels.items()}
     version = labels.get("io.nb2image.version", "")
@@ -73,6 +83,7 @@ def inspect(image: Image, provenance: Provenance, listener: Listener) -> Inspect
         owners=owners,
         files=files,
         hidden=hidden,
+        execution=image.config.execution,
     )
 
 
@@ -129,7 +140,8 @@ def _owned(
         if owner is None:
             owner = number_of(_unclaimed(path, node.layer, ours, base_layers))
         target = utf8(info.linkname) if kind in {"symlink", "hardlink"} else ""
-        files.append(File(utf8(path), size, node.layer, owner, kind, target))
+        digest = scanned.digests.get(path, "")
+        files.append(File(utf8(path), size, node.layer, owner, kind, target, info.mode & 0o7777, digest))
     files.sort()
     return tuple(owners), tuple(files)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nb2image.target.model import Platform
 
@@ -62,7 +62,7 @@ class Owner(NamedTuple):
 
 class File(NamedTuple):
     """A path that is no directory. ``size`` is that of the content, 0 for links; ``owner`` indexes
-    `Inspection.owners`; ``target`` is where a link leads."""
+    `Inspection.owners`; ``target`` is where a link leads; ``digest`` the sha256 in hex, where it was asked for."""
 
     path: str
     size: int
@@ -70,6 +70,8 @@ class File(NamedTuple):
     owner: int
     kind: FileKind = "file"
     target: str = ""
+    mode: int = 0
+    digest: str = ""
 
     @property
     def bytecode(self) -> bool:
@@ -194,6 +196,8 @@ class Inspection:
     files: tuple[File, ...] = field(repr=False)
     """Sorted by path."""
     hidden: tuple[Hidden, ...] = field(repr=False)
+    execution: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    """The config's own ``config`` member (``config.md``)."""
 
     @property
     def ours(self) -> bool:

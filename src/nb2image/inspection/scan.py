@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tarfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nb2image.errors import NotAnImage
-from nb2image.image.filesystem import FileSystem, Overlay, content, members
+from nb2image.image.filesystem import FileSystem, Overlay, content, members, normal
 from nb2image.image.model import Image, Layer
 from nb2image.image.streams import damaged
 from nb2image.inspection.model import Hidden
@@ -39,19 +40,22 @@ _LONGEST_PATH = 4096
 class _Read:
     members: Mapping[str, tarfile.TarInfo]
     kept: Mapping[str, bytes]
+    digests: Mapping[str, str]
     raw: int
 
 
 @dataclass(frozen=True)
 class Scan:
     """``files`` is what a container sees; ``kept`` the content of the files that say who owns what, by path;
-    ``raw`` the bytes of each layer's tar, ``counted`` its files and their bytes."""
+    ``raw`` the bytes of each layer's tar, ``counted`` its files and their bytes; ``digests`` the sha256 of files by
+    path, hard links among them, of the layers that it was asked for."""
 
     files: FileSystem
     kept: Mapping[str, bytes]
     hidden: tuple[Hidden, ...]
     raw: tuple[int, ...]
     counted: tuple[tuple[int, int], ...]
+    digests: Mapping[str, str]
 
 
 class _Budget:
@@ -79,8 +83,15 @@ def is_whiteout(path: str) -> bool:
     return path.rpartition("/")[2].startswith(".wh.")
 
 
-def scan(image: Image, where: str, listener: Listener) -> Scan:
-    """Read every layer, checking its digests. Raises `NotAnImage` for one that is damaged."""
+def _no_digests(_: str) -> bool:
+    return False
+
+
+def scan(image: Image, where: str, listener: Listener, *, hashed: Callable[[str], bool] = _no_digests) -> Scan:
+    """Read every layer, checking its digests; ``hashed`` says of a diff ID whether to hash the layer's files.
+
+    Raises `NotAnImage` for a layer that is damaged.
+    """
     budget = _Budget()
     # A layer that stands in the image twice is read once.
     distinct = {layer.diff_id: layer for layer in image.layers}
@@ -94,7 +105,9 @@ def scan(image: Image, where: str, listener: Listener) -> Scan:
     total = sum(layer.descriptor.size for layer in work)
     with (
         stage(listener, "read", where, total=total, unit="bytes"),
-        in_parallel(lambda layer: _read(layer, budget), work, workers=workers(), stop=stop) as done,
+        in_parallel(
+            lambda layer: _read(layer, budget, hashed(layer.diff_id)), work, workers=workers(), stop=stop
+        ) as done,
     ):
         for layer, found in done:
             read[layer.diff_id] = found
@@ -102,10 +115,11 @@ def scan(image: Image, where: str, listener: Listener) -> Scan:
     return _overlaid(image, [read[layer.diff_id] for layer in image.layers])
 
 
-def _read(layer: Layer, budget: _Budget) -> _Read:
+def _read(layer: Layer, budget: _Budget, hashed: bool) -> _Read:
     found: dict[str, tarfile.TarInfo] = {}
     implied: set[str] = set()
     kept: dict[str, bytes] = {}
+    digests: dict[str, str] = {}
     sizes: list[int] = []
     for path, info, tar in members(layer, sizes.append):
         if len(path) > _LONGEST_PATH:
@@ -119,10 +133,27 @@ def _read(layer: Layer, budget: _Budget) -> _Read:
             folder = folder.rpartition("/")[0]
         found[path] = info
         kept.pop(path, None)
+        digests.pop(path, None)
         if info.isreg() and info.size <= _LARGEST_KEPT and _KEPT.fullmatch(path):
             budget.spend(layer, kept=info.size)
             kept[path] = content(tar, info, layer)
-    return _Read(found, kept, sizes[0])
+            if hashed:
+                digests[path] = hashlib.sha256(kept[path]).hexdigest()
+        elif hashed and info.isreg():
+            digests[path] = _sha256(tar, info)
+        elif hashed and info.islnk() and (linked := digests.get(normal(info.linkname))) is not None:
+            digests[path] = linked
+    return _Read(found, kept, digests, sizes[0])
+
+
+def _sha256(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str:
+    value = hashlib.sha256()
+    stream = tar.extractfile(info)
+    if stream is not None:
+        with stream:
+            while data := stream.read(1 << 18):
+                value.update(data)
+    return value.hexdigest()
 
 
 def _overlaid(image: Image, read: Sequence[_Read]) -> Scan:
@@ -148,4 +179,10 @@ def _overlaid(image: Image, read: Sequence[_Read]) -> Scan:
     hidden.sort(key=lambda file: (-file.size, file.path, file.layer))
     documents = {path: data for (_, path), data in kept.items()}
     merged = overlay.merged(image.layers, kept)
-    return Scan(merged, documents, tuple(hidden), tuple(each.raw for each in read), tuple(reversed(counted)))
+    digests = {
+        path: digest
+        for path, node in merged.nodes.items()
+        if (digest := read[node.layer].digests.get(path)) is not None
+    }
+    raw = tuple(each.raw for each in read)
+    return Scan(merged, documents, tuple(hidden), raw, tuple(reversed(counted)), digests)

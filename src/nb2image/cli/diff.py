@@ -1,0 +1,187 @@
+"""``nb2image diff``: what differs between two images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from nb2image.cli.inspect import opened, provenance, wanted_platform
+
+if TYPE_CHECKING:
+    from nb2image.inspection.compare import Changed, Difference, FileChange, PackageChange
+    from nb2image.inspection.model import LayerFacts
+
+__all__ = ["diff"]
+
+_DIFFERENT = 80
+"""With ``--exit-code``; not 1, which is a failure of nb2image or a closed pipe."""
+_ROWS = 20
+_WORDS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+@click.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.option("--files", is_flag=True, help="List every file that differs; with --json, in the document.")
+@click.option("--packages", is_flag=True, help="List every package that differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--exit-code", is_flag=True, help=f"Leave with {_DIFFERENT} where the images differ.")
+@click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for images.")
+@click.option(
+    "--platform", type=click.Choice(["linux/amd64", "linux/arm64"]), help="Which image to take of several platforms'."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def diff(
+    before: str,
+    after: str,
+    files: bool,
+    packages: bool,
+    as_json: bool,
+    exit_code: bool,
+    preferred: str | None,
+    platform: str | None,
+    quiet: bool,
+) -> int:
+    """Show what differs between images A and B: packages, base, lock, configuration, files, layers and sizes.
+
+    A and B are archives (FILE.tar), OCI layouts (DIRECTORY or DIRECTORY:TAG), or names of images in Docker or podman;
+    nb2image need not have built them.
+    """
+    from nb2image.cli.listeners import listening
+    from nb2image.inspection.compare import difference
+    from nb2image.inspection.difference_document import document, file_rows
+
+    with listening("auto", quiet=quiet, verbose=False) as listener:
+        read = []
+        for name in (before, after):
+            stored, output = opened(name, preferred, wanted_platform(platform), listener)
+            image = stored.read()
+            read.append((image, provenance(name, stored, image, output)))
+        found = difference(read[0], read[1], listener)
+    if as_json:
+        made = document(found)
+        if files:
+            made["files"]["list"] = file_rows(found)
+        click.echo(json.dumps(made, indent=2, ensure_ascii=False))
+    else:
+        _print(found, every_package=packages, every_file=files)
+    return _DIFFERENT if exit_code and not found.same else 0
+
+
+def _print(found: Difference, *, every_package: bool, every_file: bool) -> None:
+    from nb2image.cli.inspection import print_table
+    from nb2image.inspection.words import printable
+    from nb2image.sizes import shown
+
+    click.echo(printable(_sentence(found)))
+    if found.same:
+        return
+    click.echo()
+    shared = sum(layer.size for layer in found.shared)
+    rows = [
+        ("stored", shown(found.before.size), shown(found.after.size)),
+        ("files", shown(found.before.total.size), shown(found.after.total.size)),
+        ("layers", f"{len(found.before.layers)}", f"{len(found.after.layers)}"),
+        ("shared", f"{len(found.shared)} of {shown(shared)}", ""),
+    ]
+    print_table(("", "A", "B"), rows)
+    settings = [("base", *row) for row in found.base] + [("configuration", *row) for row in found.settings]
+    if settings:
+        click.echo()
+        for part, name, old, new in settings:
+            click.echo(f"{part} {printable(name)}: {_value(old)} -> {_value(new)}")
+    _packages("package", found.packages, every=every_package)
+    _packages("locked package", found.locked, every=every_package)
+    _layers(found)
+    if not found.files:
+        return
+    click.echo()
+    if every_file:
+        print_table(("", ">A", ">B", "brought by", "path"), [_file(row) for row in found.files])
+        return
+    print_table(
+        ("files of", ">added", ">removed", ">changed", ">A", ">B"),
+        [
+            (row.owner.name, *_tally(row.tally), shown(row.tally.before), shown(row.tally.after))
+            for row in found.owners[:_ROWS]
+        ],
+    )
+    if len(found.owners) > _ROWS:
+        click.echo(f"and of {len(found.owners) - _ROWS} more: --json lists them")
+    click.echo("--files lists every file")
+
+
+def _sentence(found: Difference) -> str:
+    names = f"{found.before.provenance.reference} and {found.after.provenance.reference}"
+    if found.same:
+        one, other = found.before.provenance.digest, found.after.provenance.digest
+        return f"{names} are the same image." if one == other else f"{names} hold the same, stored in other words."
+    tally = found.tally
+    parts = [
+        _counted(found.packages, "package"),
+        "the base" if found.base else "",
+        "the lock" if found.locked else "",
+        f"{len(found.settings)} of the configuration" if found.settings else "",
+        f"{tally.added + tally.removed + tally.changed:,} files" if found.files else "",
+        "layers" if found.gone or found.new else "the order of layers",
+    ]
+    return f"{names} differ in {', '.join(part for part in parts if part)}."
+
+
+def _counted(rows: tuple[PackageChange, ...], noun: str) -> str:
+    if not rows:
+        return ""
+    kinds = [row.change for row in rows]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in _WORDS if kind in kinds)
+    return f"{len(rows)} {noun}{'' if len(rows) == 1 else 's'} ({counts})"
+
+
+def _value(text: str | None) -> str:
+    from nb2image.inspection.words import printable
+
+    return "(none)" if text is None else printable(text)
+
+
+def _tally(tally: Changed) -> tuple[str, ...]:
+    return tuple(f"{number:,}" if number else "" for number in tally[:3])
+
+
+def _packages(what: str, rows: tuple[PackageChange, ...], *, every: bool) -> None:
+    from nb2image.cli.inspection import print_table
+
+    if not rows:
+        return
+    listed = rows if every else rows[:_ROWS]
+    click.echo()
+    print_table(
+        ("", what, "A", "B", "in"),
+        [(_WORDS[row.change], row.name, row.before or "", row.after or "", row.place or "Debian") for row in listed],
+    )
+    if len(rows) > len(listed):
+        click.echo(f"and {len(rows) - len(listed)} more: --packages lists them")
+
+
+def _layers(found: Difference) -> None:
+    from nb2image.cli.inspection import print_table
+    from nb2image.sizes import shown
+
+    def rows(sign: str, layers: Iterable[LayerFacts]) -> list[tuple[str, ...]]:
+        return [(sign, each.role, shown(each.size), each.comment[:60]) for each in layers]
+
+    listed = [*rows("-", found.gone), *rows("+", found.new)]
+    if not listed:
+        return
+    click.echo()
+    print_table(("", "layer by", ">stored", "what"), listed[:_ROWS])
+    if len(listed) > _ROWS:
+        click.echo(f"and {len(listed) - _ROWS} more: --json lists them")
+
+
+def _file(row: FileChange) -> tuple[str, ...]:
+    from nb2image.sizes import shown
+
+    old, new = (shown(file.size) if file is not None else "" for file in (row.before, row.after))
+    return (_WORDS[row.change], old, new, row.owner.name, f"/{row.path}")
