@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nb2image.bases.debian import state
@@ -14,6 +13,7 @@ from nb2image.bases.debian.selection import is_left_out
 from nb2image.bases.debian.status import write_status
 from nb2image.bases.debian.tree import Tree
 from nb2image.layers.entry import Entry
+from nb2image.parallel import in_parallel
 
 __all__ = ["ASSEMBLY", "assemble", "assemble_beyond"]
 
@@ -49,9 +49,10 @@ def _read(files: Files) -> list[Deb]:
         name, file = item
         return read_deb(file.read_bytes(), name)
 
-    # Decompression lets go of the interpreter lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(read, files))
+    # Decompression lets go of the interpreter lock. Nothing need stop it: whoever is interrupted does not wait for it.
+    with in_parallel(read, files, workers=min(8, os.cpu_count() or 1), stop=lambda: None) as done:
+        found = dict(done)
+    return [found[item] for item in files]
 
 
 def _tree(packages: Sequence[Deb], architecture: str) -> Tree:
