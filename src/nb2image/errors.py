@@ -9,7 +9,8 @@
     ├── WheelError         40-49  a wheel is damaged or hostile, a source distribution cannot be built
     ├── BaseError          50-59  a base image cannot be had
     ├── OutputError        60-69  the image cannot be written, loaded or run
-    └── WorkerDied            70  a process that wrote layers was killed
+    ├── WorkerDied            70  a process that wrote layers was killed
+    └── ChangeError        80-89  an image is not what another one, or its own lock, says
 
 Exit codes 1 and 2 keep their usual meaning (unexpected failure, wrong usage of the command line).
 A leaf class exists per *kind* of failure that a caller or a test must tell apart; its module-level
@@ -29,11 +30,13 @@ __all__ = [
     "BasePackagesGone",
     "BrokenLock",
     "BytecodeUnavailable",
+    "ChangeError",
     "EmptyLock",
     "EngineAbsent",
     "EngineRefused",
     "ForeignLanguage",
     "HashMismatch",
+    "ImagesDiffer",
     "IndexAnswered",
     "IndexFailure",
     "IndexUnreachable",
@@ -376,3 +379,18 @@ class WorkerDied(Nb2ImageError):
             hint="This machine may be out of memory (`dmesg` says so); close other programs and build again: "
             "layers that are finished are kept.",
         )
+
+
+# -- images compared ---------------------------------------------------------------------------------------------------
+
+
+class ChangeError(Nb2ImageError):
+    """An image is not what another one, or its own lock, says."""
+
+    exit_code = 89
+
+
+class ImagesDiffer(ChangeError):
+    """``nb2image diff --exit-code`` found a difference."""
+
+    exit_code = 80

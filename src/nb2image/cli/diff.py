@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nb2image.cli.inspect import opened, provenance, wanted_platform
+from nb2image.errors import ImagesDiffer
 
 if TYPE_CHECKING:
     from nb2image.inspection.compare import Changed, Difference, FileChange, PackageChange
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["diff"]
 
-_DIFFERENT = 80
-"""With ``--exit-code``; not 1, which is a failure of nb2image or a closed pipe."""
 _ROWS = 20
 _WORDS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -28,7 +27,7 @@ _WORDS = {"added": "+", "removed": "-", "changed": "~"}
 @click.option("--files", is_flag=True, help="List every file that differs; with --json, in the document.")
 @click.option("--packages", is_flag=True, help="List every package that differs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--exit-code", is_flag=True, help=f"Leave with {_DIFFERENT} where the images differ.")
+@click.option("--exit-code", is_flag=True, help="Leave with exit code 80 where the images differ.")
 @click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for images.")
 @click.option(
     "--platform", type=click.Choice(["linux/amd64", "linux/arm64"]), help="Which image to take of several platforms'."
@@ -44,7 +43,7 @@ def diff(
     preferred: str | None,
     platform: str | None,
     quiet: bool,
-) -> int:
+) -> None:
     """Show what differs between images A and B: packages, base, lock, configuration, files, layers and sizes.
 
     A and B are archives (FILE.tar), OCI layouts (DIRECTORY or DIRECTORY:TAG), or names of images in Docker or podman;
@@ -68,7 +67,8 @@ def diff(
         click.echo(json.dumps(made, indent=2, ensure_ascii=False))
     else:
         _print(found, every_package=packages, every_file=files)
-    return _DIFFERENT if exit_code and not found.same else 0
+    if exit_code and not found.same:
+        raise ImagesDiffer(_sentence(found))
 
 
 def _print(found: Difference, *, every_package: bool, every_file: bool) -> None:
@@ -76,7 +76,7 @@ def _print(found: Difference, *, every_package: bool, every_file: bool) -> None:
     from nb2image.inspection.words import printable
     from nb2image.sizes import shown
 
-    click.echo(printable(_sentence(found)))
+    click.echo(_sentence(found))
     if found.same:
         return
     click.echo()
@@ -115,7 +115,9 @@ def _print(found: Difference, *, every_package: bool, every_file: bool) -> None:
 
 
 def _sentence(found: Difference) -> str:
-    names = f"{found.before.provenance.reference} and {found.after.provenance.reference}"
+    from nb2image.inspection.words import printable
+
+    names = printable(f"{found.before.provenance.reference} and {found.after.provenance.reference}")
     if found.same:
         one, other = found.before.provenance.digest, found.after.provenance.digest
         return f"{names} are the same image." if one == other else f"{names} hold the same, stored in other words."
