@@ -50,6 +50,7 @@ __all__ = [
     "NotAnImage",
     "NotCached",
     "NotInImage",
+    "NotVerified",
     "NotebookError",
     "OutputError",
     "PackageGone",
@@ -394,3 +395,9 @@ class ImagesDiffer(ChangeError):
     """``nb2image diff --exit-code`` found a difference."""
 
     exit_code = 80
+
+
+class NotVerified(ChangeError):
+    """An image is not what its lock gives, or does not say enough for that to be known."""
+
+    exit_code = 81

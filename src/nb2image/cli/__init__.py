@@ -27,6 +27,7 @@ _COMMANDS = {
     "run": "Run an image or a notebook with Docker or podman.",
     "inspect": "Show what is in an image.",
     "diff": "Show what differs between two images.",
+    "verify": "Check that an image is what its lock gives.",
     "bases": "List the base images, and lock them anew.",
     "cache": "Show or prune the cache.",
     "doctor": "Show which engines, tools and indexes are usable here.",

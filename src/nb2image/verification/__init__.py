@@ -1,0 +1,1 @@
+"""Whether an image is what its lock gives."""
