@@ -191,6 +191,10 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer], listener: Listener) -
         "org.opencontainers.image.base.digest": base.image.digest,
         "org.opencontainers.image.created": created(plan),
     }
+    if plan.system is not None:
+        own_system = {f"io.nb2image.system.{name}": value for name, value in plan.system.labels().items()}
+    else:
+        own_system = {}
     revision = _revision(plan.notebook.root or plan.notebook.file.parent, listener)
     if revision:
         standard["org.opencontainers.image.revision"] = revision
@@ -202,6 +206,7 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer], listener: Listener) -
         "io.nb2image.lock.digest": plan.lock.digest,
         "io.nb2image.lock.source": plan.lock.source,
         "io.nb2image.python": str(base.target.python),
+        **own_system,
     }
     environment = members.pop("Env")
     config = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel
-from nb2image.errors import BadWheel, NoMatchingBase, TooManyLayers
+from nb2image.errors import BadWheel, NoMatchingBase, SystemPackagesUnusable, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
 from nb2image.parallel import Background
@@ -56,6 +56,16 @@ class Built:
     clock: Clock = field(compare=False)
 
     @property
+    def system_lock(self) -> bytes:
+        """Which system packages were added (``apt.lock``). Raises `SystemPackagesUnusable` when none was asked for."""
+        if self.plan.system is None:
+            raise SystemPackagesUnusable(
+                "There is nothing to lock: no system packages are asked for.",
+                hint="Write their names into apt.txt beside the notebook.",
+            )
+        return self.plan.system.lock.text().encode()
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """Of each stage so far, those of outputs included that were given ``clock`` as their listener."""
         return self.clock.seconds
@@ -76,7 +86,8 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
         clock(Note(text))
     base = _base(plan, store, clock)
     _check_base(plan, base, clock)
-    limits = _limits(len(base.image.layers))
+    plan, below = _system(plan, base, store, clock)
+    limits = _limits(len(base.image.layers) + len(below))
     if plan.sources:
         with stage(clock, "sdists", plan.notebook.name):
             plan = _with_sources_built(plan, base, store, clock)
@@ -87,7 +98,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
         }
     # What many images share lies below what only some have.
     ordered = {prefix: environments[prefix] for prefix in (RUNNER, SUPPORT, KERNEL)}
-    layers: list[Layer] = [assemble.runtime_layer(plan, store)]
+    layers: list[Layer] = [*below, assemble.runtime_layer(plan, store)]
     layers += [layer for each in ordered.values() for layer in each.layers]
     if request.with_bytecode:
         with stage(clock, "bytecode"):
@@ -104,7 +115,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
             compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in ordered.items()]
             layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch)
     with stage(clock, "sbom"):
-        sbom = _sbom(plan, base, ordered, store, clock)
+        sbom = _sbom(plan, base, below, ordered, store, clock)
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
         layers.append(assemble.notebook_layer(plan, sbom, store, clock))
@@ -139,7 +150,12 @@ def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:
 
 
 def _sbom(
-    plan: Plan, base: Base, environments: Mapping[str, EnvironmentLayers], store: Store, listener: Listener
+    plan: Plan,
+    base: Base,
+    system: Sequence[Layer],
+    environments: Mapping[str, EnvironmentLayers],
+    store: Store,
+    listener: Listener,
 ) -> bytes:
     from nb2image.assemble import created
     from nb2image.sbom.document import sbom
@@ -151,7 +167,17 @@ def _sbom(
     def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
         return _fetched(plan, prefix, filenames, store, listener)
 
-    return sbom(plan, base, wheels, created(plan), store, fetch)
+    return sbom(plan, base, system, wheels, created(plan), store, fetch)
+
+
+def _system(plan: Plan, base: Base, store: Store, listener: Listener) -> tuple[Plan, Sequence[Layer]]:
+    """The plan as it holds for the base that is here, and the layer of system packages, if there is one."""
+    if plan.system is None:
+        return plan, ()
+    from nb2image.system.add import delivered
+
+    with stage(listener, "system", plan.notebook.name):
+        return delivered(plan, base, store, listener)
 
 
 def _with_sources_built(plan: Plan, base: Base, store: Store, listener: Listener) -> Plan:

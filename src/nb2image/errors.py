@@ -57,6 +57,7 @@ __all__ = [
     "SdistFailed",
     "StaleLock",
     "SupportConflict",
+    "SystemPackagesUnusable",
     "TargetError",
     "TooManyLayers",
     "UnhashedPackage",
@@ -337,6 +338,13 @@ class NotInImage(BaseError):
     """``nb2image inspect`` was asked for a file or a package that the image does not have."""
 
     exit_code = 54
+
+
+class SystemPackagesUnusable(BaseError):
+    """System packages were asked for that cannot be added: no such package, two that conflict, a base that is none of
+    Debian's."""
+
+    exit_code = 55
 
 
 # -- outputs -------------------------------------------------------------------------------------------------

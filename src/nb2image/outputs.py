@@ -168,15 +168,16 @@ class EngineLoad:
 
 @dataclass(frozen=True)
 class Report:
-    """A JSON document beside the image, written whole or not at all."""
+    """A JSON document beside the image, written whole or not at all; its name must end with ``suffix``."""
 
     path: Path
+    suffix: str = ".json"
 
     def check(self) -> None:
         """Raise `Unwritable` for what would fail in the end."""
-        if self.path.suffix != ".json":
+        if self.path.suffix != self.suffix:
             # Whoever swaps two arguments keeps the notebook.
-            raise Unwritable(f"{self.path} would be a JSON document.", hint="End its name with .json.")
+            raise Unwritable(f"{self.path} would be a JSON document.", hint=f"End its name with {self.suffix}.")
         if _looked_at(self.path.exists) and not self.path.is_file():
             raise Unwritable(f"{self.path} is no regular file.", hint="Choose another name.")
         _check_folder(self.path.parent)

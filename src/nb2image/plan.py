@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from nb2image.runtime.entries import Mode
     from nb2image.sdists.build import BuiltWheel
+    from nb2image.system.add import SystemPackages
 
 __all__ = ["Plan", "Request", "make_plan"]
 
@@ -68,7 +69,7 @@ class Request:
 class Plan:
     """Everything that a build does, decided. ``kernel``, ``runner`` and ``support`` are the wheels of each;
     ``sources`` are to be built for the kernel, and once they are, ``built`` says what they came to and ``kernel`` has
-    their wheels, too."""
+    their wheels, too. ``system`` are the packages of the base's distribution that are added to it."""
 
     request: Request
     notebook: Notebook
@@ -80,6 +81,7 @@ class Plan:
     support: tuple[Chosen, ...]
     sources: tuple[Source, ...] = ()
     built: tuple[BuiltWheel, ...] = ()
+    system: SystemPackages | None = None
 
     def with_built(self, built: Sequence[BuiltWheel]) -> Plan:
         """The plan with a wheel for each of its sources."""
@@ -118,7 +120,22 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         kernel = found.selection.chosen
         runner = _own(request.mode, target, request, store, listener)
         support = _support((*kernel, *found.selection.sources), target, request, store, listener)
-    return Plan(request, notebook, complete, found, provider, kernel, runner, support, found.selection.sources)
+    plan = Plan(request, notebook, complete, found, provider, kernel, runner, support, found.selection.sources)
+    return _with_system(plan, store, listener)
+
+
+def _with_system(plan: Plan, store: Store, listener: Listener) -> Plan:
+    """The plan with the packages that an ``apt.txt`` asks for."""
+    from nb2image.system.wanted import apt_file, read_apt_file
+
+    file = apt_file(plan.notebook)
+    wanted = read_apt_file(file) if file is not None else ()
+    if not wanted:
+        return plan
+    from nb2image.system.add import planned
+
+    with stage(listener, "system", plan.notebook.name):
+        return replace(plan, system=planned(plan, wanted, store, listener))
 
 
 def _matched(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, store: Store, listener: Listener) -> Match:

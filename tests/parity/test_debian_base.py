@@ -264,7 +264,7 @@ def owned(facts: Mapping[str, Facts], names: set[str]) -> set[str]:
     for path, fact in facts.items():
         match = re.fullmatch(r"var/lib/dpkg/info/([^/:]+)(?::\w+)?\.list", path)
         if match and isinstance(fact.content, bytes):
-            paths[match[1] in names].update(Tree.merged(p.lstrip("/")) for p in fact.content.decode().splitlines())
+            paths[match[1] in names].update(Tree().merged(p.lstrip("/")) for p in fact.content.decode().splitlines())
     return paths[False] - paths[True]
 
 

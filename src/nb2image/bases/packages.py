@@ -17,7 +17,7 @@ from nb2image.image.model import Image
 __all__ = ["Contents", "Distribution", "PythonPackage", "SystemPackage", "contents_of", "holds_packages", "record"]
 
 _KIND = "base-packages"
-_FORMAT = 2
+_FORMAT = 3
 _STATUS = "var/lib/dpkg/status"
 _STATUS_FOLDER = "var/lib/dpkg/status.d"
 """One file per package, without ``Status``: what Bazel's and Distroless' images have."""
@@ -47,6 +47,8 @@ class SystemPackage(NamedTuple):
     source: str
     source_version: str
     requires: tuple[str, ...]
+    provides: str = ""
+    """The field as it is in the database."""
 
     @property
     def key(self) -> str:
@@ -161,7 +163,11 @@ def _system(paragraphs: Iterable[dict[str, str]]) -> tuple[SystemPackage, ...]:
         source, _, version = fields.get("Source", name).partition(" ")
         requires = sorted(set(_required(fields, architecture, providers)) - {key})
         stated = version.strip("() ") or fields["Version"]
-        found.append(SystemPackage(name, fields["Version"], architecture, source, stated, tuple(requires)))
+        found.append(
+            SystemPackage(
+                name, fields["Version"], architecture, source, stated, tuple(requires), fields.get("Provides", "")
+            )
+        )
     return tuple(found)
 
 

@@ -60,6 +60,12 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
     metavar="FILE.json",
     help="Write the image's bill of materials (CycloneDX), which is also in the image.",
 )
+@click.option(
+    "--apt-lock",
+    type=click.Path(path_type=Path),
+    metavar="FILE.lock",
+    help="Write which system packages were added; kept beside apt.txt as apt.lock, it gives the same ones again.",
+)
 @pairs_option("--label", "Add a label to the image.")
 @pairs_option("--env", "Set an environment variable in the image.")
 @output_options
@@ -68,6 +74,7 @@ def build(
     paths: tuple[Path, ...],
     load_: bool,
     sbom: Path | None,
+    apt_lock: Path | None,
     progress: str,
     as_json: bool,
     quiet: bool,
@@ -85,13 +92,14 @@ def build(
         if load_:
             outputs.append(stack.enter_context(closing(EngineLoad())))
         reports = [Report(sbom)] if sbom is not None else []
+        lock = Report(apt_lock, ".lock") if apt_lock is not None else None
         for output in outputs:
             output.check()
-        for report in reports:
+        for report in (*reports, *([lock] if lock is not None else [])):
             report.check()
         store = Store.default()
         clock = Clock(stack.enter_context(listening(progress, quiet=quiet, verbose=verbose)))
-        plan = make_plan(request(**selection, outputs=(*paths, *(report.path for report in reports))), store, clock)
+        plan = make_plan(request(**selection, outputs=(*paths, *filter(None, (sbom, apt_lock)))), store, clock)
         if not outputs:
             outputs.append(output_for(plan.notebook.file.with_suffix(".tar")))
             outputs[0].check()
@@ -101,6 +109,8 @@ def build(
             output.write(built.image, names, clock)
         for report in reports:
             report.write(built.sbom)
+        if lock is not None:
+            lock.write(built.system_lock)
     command = run_command(outputs, names[0], built.plan.request.mode)
     if as_json:
         from nb2image.cli.report import built_document

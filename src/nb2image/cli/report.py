@@ -59,6 +59,21 @@ def _sources(plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
+def _system(plan: Plan) -> dict[str, Any] | None:
+    """Packages of the base's distribution that are added to it; None where none were asked for."""
+    if plan.system is None:
+        return None
+    lock = plan.system.lock
+    return {
+        "asked": [str(each) for each in plan.system.wanted],
+        "suite": lock.suite,
+        "date": lock.date,
+        "digest": lock.digest,
+        "size": lock.size,
+        "packages": [{"name": deb.name, "version": deb.version, "size": deb.size} for deb in lock.packages],
+    }
+
+
 def plan_document(plan: Plan) -> dict[str, Any]:
     """What is decided, as JSON: the same members that a build's document has."""
     candidate = plan.match.candidate
@@ -90,6 +105,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "runner": _packages(plan.runner),
         "support": _packages(plan.support),
         "bytecode": plan.request.with_bytecode,
+        "system": _system(plan),
     }
 
 
@@ -147,6 +163,8 @@ def print_plan(plan: Plan, *, verbose: bool) -> None:
     for row in plan.match.rows:
         if not row.chosen:
             _line("  not", f"{row.name} ({row.target}): {row.reason}")
+    if plan.system is not None:
+        _line("system", plan.system.sentence())
     _line("kernel", _wheels(plan.kernel))
     for source in plan.sources:
         compiler = {"compiled": "with a compiler", "unknown": "whether with a compiler shows after its download"}
@@ -160,3 +178,5 @@ def print_plan(plan: Plan, *, verbose: bool) -> None:
     if verbose:
         for package, wheel in plan.kernel:
             click.echo(f"  {package.name} {package.version}  {wheel.filename}")
+        for deb in plan.system.lock.packages if plan.system is not None else ():
+            click.echo(f"  {deb.name} {deb.version}  {deb.file.rpartition('/')[2]}")

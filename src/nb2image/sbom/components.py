@@ -25,10 +25,14 @@ from nb2image.lock.model import STRONG_HASHES
 from nb2image.sbom.wheels import About
 from nb2image.target.model import Target
 
-__all__ = ["ENVIRONMENT", "base_part", "wheels_part"]
+__all__ = ["ADDED", "ENVIRONMENT", "base_part", "wheels_part"]
 
 ENVIRONMENT = "nb2image:environment"
 """The property that says which environment a package is in: the folder of a virtual environment, or ``/``."""
+
+ADDED = "nb2image:added"
+"""The property of packages that the base does not have itself: why they were added."""
+_WHY = {True: "asked for", False: "depended on"}
 
 
 def wheels_part(
@@ -95,8 +99,12 @@ def _properties(values: Mapping[str, str]) -> list[Property]:
     return [Property(name=name, value=value) for name, value in values.items()]
 
 
-def base_part(base: Base, contents: Contents) -> dict[str, Any]:
-    """The base image, its distribution, its Python, its packages and Python packages."""
+def base_part(base: Base, contents: Contents, added: Mapping[str, bool]) -> dict[str, Any]:
+    """The base image, its distribution, its Python, its packages and Python packages.
+
+    ``added`` are the packages that are not of the base itself, and whether each was asked for; what was asked for is
+    required by the image and not by its base.
+    """
     digest = base.image.digest
     image = Component(
         type=ComponentType.CONTAINER,
@@ -109,7 +117,7 @@ def base_part(base: Base, contents: Contents) -> dict[str, Any]:
     distribution = contents.distribution
     if distribution is not None:
         components.append(_distribution(distribution))
-    system = {package.key: _system(package, distribution) for package in contents.system}
+    system = {package.key: _system(package, distribution, added.get(package.key)) for package in contents.system}
     refs = {key: str(component.bom_ref.value) for key, component in system.items()}
     edges = {refs[package.key]: [refs[key] for key in package.requires] for package in contents.system}
     components += system.values()
@@ -120,8 +128,11 @@ def base_part(base: Base, contents: Contents) -> dict[str, Any]:
     edges |= {str(module.bom_ref.value): [] for module in modules}
     components += modules
     part = _part(components, edges)
-    part["requires"]["base"] = part["roots"] + (["distribution"] if distribution else [])
-    return {**part, "roots": ["base"]}
+    new = {refs[key] for key in added}
+    asked = sorted(refs[key] for key, wanted in added.items() if wanted)
+    own = [ref for ref in part["roots"] if ref not in new]
+    part["requires"]["base"] = own + (["distribution"] if distribution else [])
+    return {**part, "roots": ["base", *asked, *(ref for ref in part["roots"] if ref in new - set(asked))]}
 
 
 def _distribution(distribution: Distribution) -> Component:
@@ -134,7 +145,8 @@ def _distribution(distribution: Distribution) -> Component:
     )
 
 
-def _system(package: SystemPackage, distribution: Distribution | None) -> Component:
+def _system(package: SystemPackage, distribution: Distribution | None, asked: bool | None) -> Component:
+    """A package; ``asked``: whether an added one was asked for, None for those of the base."""
     qualifiers = {"arch": package.architecture}
     if distribution is not None and distribution.version:
         qualifiers["distro"] = f"{distribution.id}-{distribution.version}"
@@ -147,9 +159,9 @@ def _system(package: SystemPackage, distribution: Distribution | None) -> Compon
         type=ComponentType.LIBRARY,
         name=package.name,
         version=package.version,
-        bom_ref=f"base:{purl}",
+        bom_ref=f"{'base' if asked is None else 'system'}:{purl}",
         purl=purl,
-        properties=_properties({ENVIRONMENT: "/"}),
+        properties=_properties({ENVIRONMENT: "/", **({} if asked is None else {ADDED: _WHY[asked]})}),
     )
 
 

@@ -17,7 +17,7 @@ from nb2image import __version__
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
 from nb2image.environment import Wheel
-from nb2image.image.model import canonical_json
+from nb2image.image.model import Layer, canonical_json
 from nb2image.plan import Plan
 from nb2image.runtime import KERNEL, WORK
 from nb2image.target.model import Target
@@ -43,6 +43,7 @@ Fetch = Callable[[str, Collection[str]], Mapping[str, Path]]
 def sbom(
     plan: Plan,
     base: Base,
+    system: Sequence[Layer],
     environments: Mapping[str, Sequence[Wheel]],
     created: str,
     store: Store,
@@ -50,10 +51,11 @@ def sbom(
 ) -> bytes:
     """The bill of materials of an image: equal for equal images, whatever the store holds.
 
-    ``environments`` are the wheels by prefix, ``created`` is what the image states. Raises what ``fetch`` raises, which
-    is asked for wheels whose METADATA was never read, and `BadWheel`.
+    ``system`` are layers that add packages of its distribution to the base, ``environments`` are the wheels by prefix,
+    ``created`` is what the image states. Raises what ``fetch`` raises, which is asked for wheels whose METADATA was
+    never read, and `BadWheel`.
     """
-    parts = [_base(base, store)]
+    parts = [_base(base, system, plan.system.names if plan.system is not None else (), store)]
     for prefix, wheels in environments.items():
         if wheels:
             built = {str(each.package.name): each.sdist for each in plan.built} if prefix == KERNEL else {}
@@ -124,17 +126,22 @@ def _file(ref: str, name: str, data: bytes) -> dict[str, Any]:
     }
 
 
-def _base(base: Base, store: Store) -> Part:
+def _base(base: Base, system: Sequence[Layer], wanted: Sequence[str], store: Store) -> Part:
+    """The base, and the packages that were added to it."""
     target = base.target
     facts = [base.reference, str(target.python), str(target.interpreter), str(target.platform)]
-    key = digest_of_key(_KIND, SBOM, "base", base.image.digest, facts)
+    added = [[layer.diff_id for layer in system], list(wanted)] if system else []
+    key = digest_of_key(_KIND, SBOM, "base", base.image.digest, facts, *added)
     part: Part | None = store.get_record(_KIND, key)
     if part is None:
         from nb2image.bases.packages import contents_of
         from nb2image.sbom.components import base_part
 
-        contents = contents_of(base.image, store)
-        part = {**base_part(base, contents), "incomplete": [] if contents.complete else ["base"]}
+        before = contents_of(base.image, store)
+        contents = contents_of(base.image.with_layers(system), store) if system else before
+        here = {package.key: package.version for package in before.system}
+        new = {p.key: p.name in wanted for p in contents.system if here.get(p.key) != p.version}
+        part = {**base_part(base, contents, new), "incomplete": [] if contents.complete else ["base"]}
         store.put_record(_KIND, key, part)
     return part
 

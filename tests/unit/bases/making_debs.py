@@ -124,7 +124,7 @@ PROGRAMS: dict[str, Files] = {
     "base-files": {
         "./": None,
         "./etc/os-release": Link("../usr/lib/os-release"),
-        "./usr/lib/os-release": b"ID=debian\n",
+        "./usr/lib/os-release": b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
         "./var/run/": None,
     },
     "base-passwd": {

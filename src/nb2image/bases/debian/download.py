@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
-from nb2image.bases.debian.lock import BaseLock, LockedDeb, ToolchainLock
+from nb2image.bases.debian.lock import BaseLock, LockedDeb, SystemLock, ToolchainLock
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cache import Store
 from nb2image.errors import HashMismatch, IndexAnswered, IndexFailure, IndexUnreachable, NotCached
@@ -229,7 +229,12 @@ def _refusal(url: str, status: int) -> IndexAnswered:
 
 
 def fetch_packages(
-    lock: BaseLock | ToolchainLock, store: Store, mirrors: Mirrors, listener: Listener, *, offline: bool = False
+    lock: BaseLock | ToolchainLock | SystemLock,
+    store: Store,
+    mirrors: Mirrors,
+    listener: Listener,
+    *,
+    offline: bool = False,
 ) -> list[tuple[str, Path]]:
     """(name, file) of every locked package, from the store or from wherever it is to be had.
 
@@ -261,7 +266,7 @@ def fetch_packages(
     return [(name, file) for name, file in found.items() if file is not None]
 
 
-def _fetch(archives: Archives, deb: LockedDeb, lock: BaseLock | ToolchainLock, store: Store) -> Path:
+def _fetch(archives: Archives, deb: LockedDeb, lock: BaseLock | ToolchainLock | SystemLock, store: Store) -> Path:
     problems: list[IndexFailure] = []
     for place in archives.places(deb.archive, lock.signed):
         try:

@@ -22,7 +22,16 @@ from nb2image.cache import digest_of_key
 from nb2image.errors import BaseError
 from nb2image.target.model import Platform, Target
 
-__all__ = ["ARCHIVES", "BaseLock", "LockedDeb", "ToolchainLock", "shipped_lock", "shipped_names", "shipped_toolchain"]
+__all__ = [
+    "ARCHIVES",
+    "BaseLock",
+    "LockedDeb",
+    "SystemLock",
+    "ToolchainLock",
+    "shipped_lock",
+    "shipped_names",
+    "shipped_toolchain",
+]
 
 _FORMAT = 1
 ARCHIVES: Mapping[str, str] = {"main": "debian", "security": "debian-security"}
@@ -163,6 +172,29 @@ class ToolchainLock(_Lock):
     def read(cls, text: str | bytes, name: str) -> ToolchainLock:
         """Read a document; ``name`` stands in messages. Raises `BaseError` when it is none."""
         return _read(cls, text, name, "the compiler for a Debian base")
+
+
+@dataclass(frozen=True)
+class SystemLock(_Lock):
+    """Packages that were asked for and what they depend on, beyond those of a base. ``base`` is the digest of what is
+    installed there, ``wanted`` the names that were asked for, sorted and with a space between."""
+
+    base: str
+    wanted: str
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:<hex>`` of what decides the content of base and packages together."""
+        return "sha256:" + digest_of_key("debian-system", self.base, self._rows())
+
+    @property
+    def subject(self) -> str:
+        return f"the system packages for {self.suite}"
+
+    @classmethod
+    def read(cls, text: str | bytes, name: str) -> SystemLock:
+        """Read a document; ``name`` stands in messages. Raises `BaseError` when it is none."""
+        return _read(cls, text, name, "system packages")
 
 
 _Kind = TypeVar("_Kind", bound=_Lock)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 from nb2image.errors import BaseError
 
-__all__ = ["Alternative", "PackageIndex", "Stanza", "closure", "compare_versions", "relations"]
+__all__ = ["Alternative", "PackageIndex", "Stanza", "closure", "compare_versions", "relations", "satisfies"]
 
 
 class Alternative(NamedTuple):
@@ -30,7 +30,8 @@ def compare_versions(left: str, right: str) -> int:
     return int(version_compare(left, right))
 
 
-def _satisfies(version: str | None, wanted: Alternative) -> bool:
+def satisfies(version: str | None, wanted: Alternative) -> bool:
+    """Whether a version (None: a package that is provided without one) is what a relation of that name wants."""
     if not wanted.operator:
         return True
     if version is None:  # an unversioned Provides satisfies no versioned relation (Policy 7.5)
@@ -99,15 +100,18 @@ class PackageIndex:
     def get(self, name: str) -> Stanza | None:
         return self._newest.get(name)
 
+    def names(self) -> Collection[str]:
+        return self._newest.keys()
+
     def satisfying(self, wanted: Alternative) -> list[str]:
         """Names of packages that satisfy a relation: the package of that name first, then those that provide it."""
         found = []
         real = self._newest.get(wanted.name)
-        if real is not None and _satisfies(real.field("Version"), wanted):
+        if real is not None and satisfies(real.field("Version"), wanted):
             found.append(wanted.name)
         for provider in sorted(self._provided.get(wanted.name, ())):
             for group in relations(self._newest[provider].field("Provides")):
-                if group[0].name == wanted.name and _satisfies(group[0].version or None, wanted):
+                if group[0].name == wanted.name and satisfies(group[0].version or None, wanted):
                     found.append(provider)
                     break
         return found

@@ -13,7 +13,7 @@ import re
 from nb2image.bases.debian.tree import Tree
 from nb2image.layers.entry import Link
 
-__all__ = ["HOME", "UID", "apply"]
+__all__ = ["HOME", "UID", "apply", "trust_certificates"]
 
 UID = 1001
 """User ID of ``notebook``; its group is 0, as platforms that choose a random user ID expect."""
@@ -27,7 +27,7 @@ def apply(tree: Tree) -> None:
     _defaults(tree)
     _alternatives(tree)
     _shells(tree)
-    _certificates(tree)
+    trust_certificates(tree)
     _time_zone(tree)
     _python(tree)
 
@@ -120,7 +120,7 @@ def _shells(tree: Tree) -> None:
         tree.file("etc/shells", "".join(f"{line}\n" for line in lines))
 
 
-def _certificates(tree: Tree) -> None:
+def trust_certificates(tree: Tree) -> None:
     """ca-certificates, as update-ca-certificates(8) does: every certificate is trusted, in order of its path."""
     folder = "usr/share/ca-certificates"
     found = [entry.path for entry in tree.below(folder) if entry.path.endswith(".crt")]

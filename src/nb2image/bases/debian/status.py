@@ -9,7 +9,7 @@ from nb2image.bases.debian.archive import Deb
 from nb2image.bases.debian.resolve import Stanza
 from nb2image.bases.debian.tree import Tree
 
-__all__ = ["write_status"]
+__all__ = ["register", "write_status"]
 
 _FOLDER = "var/lib/dpkg"
 
@@ -20,27 +20,30 @@ def write_status(tree: Tree, debs: Sequence[Deb]) -> None:
     Only paths that are in the image are listed. Maintainer scripts are left out: nothing here could run them.
     """
     tree.directory(_FOLDER)
-    stanzas = []
-    for deb in debs:
-        stanzas.append(_status(tree, deb))
-        stanza = Stanza("", deb.stanza)
-        base = stanza.field("Package")
-        # dpkg keeps packages that may be there for several architectures apart (dpkg-query(1), "--control-path").
-        if stanza.field("Multi-Arch") == "same":
-            base += ":" + stanza.field("Architecture")
-        paths = ["/.", *(f"/{e.path}" for e in deb.entries if tree.merged(e.path) in tree)]
-        tree.file(f"{_FOLDER}/info/{base}.list", "".join(f"{path}\n" for path in paths))
-        if sums := deb.control.get("md5sums"):
-            lines = sums.decode().splitlines(keepends=True)
-            kept = [line for line in lines if tree.merged(line.split(maxsplit=1)[1].rstrip("\n")) in tree]
-            tree.file(f"{_FOLDER}/info/{base}.md5sums", "".join(kept))
-        if names := deb.control.get("conffiles"):
-            tree.file(f"{_FOLDER}/info/{base}.conffiles", names)
+    stanzas = [register(tree, deb) for deb in debs]
     tree.file(f"{_FOLDER}/status", "".join(f"{text}\n\n" for text in stanzas))
     tree.file(f"{_FOLDER}/info/format", "1\n")
     tree.file(f"{_FOLDER}/available", "")
     for name in ("updates", "triggers", "alternatives", "parts"):
         tree.directory(f"{_FOLDER}/{name}")
+
+
+def register(tree: Tree, deb: Deb) -> str:
+    """Write the files of ``info`` for one package; gives its paragraph of ``status``."""
+    stanza = Stanza("", deb.stanza)
+    base = stanza.field("Package")
+    # dpkg keeps packages that may be there for several architectures apart (dpkg-query(1), "--control-path").
+    if stanza.field("Multi-Arch") == "same":
+        base += ":" + stanza.field("Architecture")
+    paths = ["/.", *(f"/{e.path}" for e in deb.entries if tree.merged(e.path) in tree)]
+    tree.file(f"{_FOLDER}/info/{base}.list", "".join(f"{path}\n" for path in paths))
+    if sums := deb.control.get("md5sums"):
+        lines = sums.decode().splitlines(keepends=True)
+        kept = [line for line in lines if tree.merged(line.split(maxsplit=1)[1].rstrip("\n")) in tree]
+        tree.file(f"{_FOLDER}/info/{base}.md5sums", "".join(kept))
+    if names := deb.control.get("conffiles"):
+        tree.file(f"{_FOLDER}/info/{base}.conffiles", names)
+    return _status(tree, deb)
 
 
 def _status(tree: Tree, deb: Deb) -> str:

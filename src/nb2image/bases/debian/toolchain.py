@@ -24,7 +24,7 @@ from nb2image.layers.entry import Entry
 from nb2image.layers.write import WRITER
 from nb2image.progress import Listener
 
-__all__ = ["toolchain_image"]
+__all__ = ["is_made_from", "toolchain_image"]
 
 
 def toolchain_image(
@@ -60,7 +60,7 @@ def _locks(base: Base, store: Store) -> Locks:
     """The locks that a base was made from."""
     for known in _known(base, store):
         lock, toolchain = known
-        if not _is_made_from(base, lock, store):
+        if not is_made_from(base, lock, store):
             continue
         if toolchain.base != lock.digest:
             raise BaseError(
@@ -87,7 +87,8 @@ def _known(base: Base, store: Store) -> Iterator[Locks]:
         yield before
 
 
-def _is_made_from(base: Base, lock: BaseLock, store: Store) -> bool:
+def is_made_from(base: Base, lock: BaseLock, store: Store) -> bool:
+    """Whether a base is the one that `DebianProvider` makes of a lock."""
     written = known_layer(store, layer_key(lock))
     return (
         base.reference == lock.reference

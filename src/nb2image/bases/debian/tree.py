@@ -26,8 +26,7 @@ class Tree:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
-    @staticmethod
-    def merged(path: str) -> str:
+    def merged(self, path: str) -> str:
         """Where a path stands after usr-merge: ``bin/ls`` is ``usr/bin/ls``."""
         top = path.partition("/")[0]
         return f"usr/{path}" if top in _MERGED else path

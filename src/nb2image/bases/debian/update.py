@@ -16,7 +16,7 @@ from nb2image.errors import BaseError
 from nb2image.progress import Listener
 from nb2image.target.model import Platform
 
-__all__ = ["Locks", "renewed", "renewed_before", "update_locks"]
+__all__ = ["Locks", "locked_deb", "renewed", "renewed_before", "update_locks"]
 
 _RESOLVED = "debian-resolved"
 _RESOLVED_HOLDS = 86400.0
@@ -58,7 +58,7 @@ def update_locks(
         python=_upstream(python),
         interpreter=f"/usr/bin/python{minor}",
         glibc=_upstream(chosen["libc6"]),
-        packages=tuple(_locked(name, stanza) for name, stanza in chosen.items()),
+        packages=tuple(locked_deb(name, stanza) for name, stanza in chosen.items()),
     )
     added = closure(index.packages, TOOLCHAIN, TOOLCHAIN_OMITTED, chosen)
     toolchain = ToolchainLock(
@@ -66,7 +66,7 @@ def update_locks(
         architecture=platform.architecture,
         date=date,
         base=base.digest,
-        packages=tuple(_locked(name, stanza) for name, stanza in added.items()),
+        packages=tuple(locked_deb(name, stanza) for name, stanza in added.items()),
     )
     return Locks(base, toolchain)
 
@@ -109,7 +109,8 @@ def _upstream(stanza: Stanza) -> str:
     return version[version.find(":") + 1 :].rpartition("-")[0]
 
 
-def _locked(name: str, stanza: Stanza) -> LockedDeb:
+def locked_deb(name: str, stanza: Stanza) -> LockedDeb:
+    """A package of an index, held by its hash."""
     return LockedDeb(
         name=name,
         version=stanza.field("Version"),

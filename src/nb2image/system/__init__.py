@@ -1,0 +1,1 @@
+"""System packages on top of a Debian base, as one layer: without root, and without running anything."""
