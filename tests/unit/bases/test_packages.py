@@ -63,7 +63,7 @@ def test_the_packages_that_are_installed_are_found(store: Store) -> None:
     assert found.complete
     assert found.system == (
         SystemPackage("libc6", "2.36-9+deb12u10", "amd64", "glibc", "2.36-9+deb12u10", ()),
-        SystemPackage("mawk", "1.3.4", "amd64", "mawk", "1.3.4", ()),
+        SystemPackage("mawk", "1.3.4", "amd64", "mawk", "1.3.4", (), "awk, other (= 1)"),
         SystemPackage("media-types", "10.0", "all", "media-types", "10.0", ()),
         SystemPackage(
             "python3.11-minimal",
