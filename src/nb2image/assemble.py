@@ -178,6 +178,18 @@ def _revision(folder: Path, listener: Listener) -> str | None:
     return None
 
 
+def _gpu_environment(plan: Plan, base: Base) -> dict[str, str]:
+    """What NVIDIA's container toolkit reads ("Specialized Configurations with Docker"). It does not start a container
+    whose requirement the driver does not meet: what is required is the version of CUDA that the oldest driver which
+    will do reports, not the one that the wheels bring."""
+    variables = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    reports = plan.match.cuda.reports
+    # A base of NVIDIA states more: which drivers of data centres will do although they are older.
+    if reports is not None and "NVIDIA_REQUIRE_CUDA" not in base.image.config.env:
+        variables["NVIDIA_REQUIRE_CUDA"] = f"cuda>={reports}"
+    return variables
+
+
 def image(plan: Plan, base: Base, layers: Iterable[Layer], listener: Listener) -> Image:
     """The base with ``layers`` on top, and everything that the documents say about it."""
     from nb2image.runtime.entries import MODE_LABEL, execution
@@ -209,6 +221,9 @@ def image(plan: Plan, base: Base, layers: Iterable[Layer], listener: Listener) -
         **own_system,
     }
     environment = members.pop("Env")
+    if request.gpu:
+        environment |= _gpu_environment(plan, base)
+        own["io.nb2image.cuda"] = str(plan.match.cuda.version)
     config = (
         base.image.config.with_execution(**members)
         .with_env({**environment, **request.env})

@@ -82,7 +82,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     from nb2image import assemble
 
     request = plan.request
-    for text in (*plan.lock.notes, f"{plan.match.candidate.name}: {'; '.join(plan.match.reasons)}"):
+    for text in (*plan.lock.notes, f"{plan.match.candidate.name}: {'; '.join(plan.match.reasons)}", *plan.match.notes):
         clock(Note(text))
     base = _base(plan, store, clock)
     _check_base(plan, base, clock)

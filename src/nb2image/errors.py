@@ -43,6 +43,7 @@ __all__ = [
     "LockedTwice",
     "Nb2ImageError",
     "NoCompiler",
+    "NoCuda",
     "NoLock",
     "NoMatchingBase",
     "NoMatchingFiles",
@@ -253,6 +254,12 @@ class TooManyLayers(TargetError):
     """Base and own layers together exceed what engines mount."""
 
     exit_code = 34
+
+
+class NoCuda(TargetError):
+    """With ``--gpu``: nothing that is locked can use a GPU, or what it needs of CUDA is in no base."""
+
+    exit_code = 35
 
 
 # -- wheels ----------------------------------------------------------------------------------------------

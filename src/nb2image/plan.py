@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from packaging.version import Version
 
 from nb2image.bases.model import Candidate, Provider
 from nb2image.cache import Store
@@ -19,8 +22,6 @@ from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, Source, select
 
 if TYPE_CHECKING:
-    from packaging.version import Version
-
     from nb2image.runtime.entries import Mode
     from nb2image.sdists.build import BuiltWheel
     from nb2image.system.add import SystemPackages
@@ -36,6 +37,7 @@ class Request:
     batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
     ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
     ``build_sdists``: whether packages without a wheel are built from their source distributions where they can be.
+    ``gpu``: the image is to use GPUs, so that CUDA is required.
     """
 
     source: Path
@@ -52,6 +54,7 @@ class Request:
     epoch: int | None = None
     outputs: tuple[Path, ...] = ()
     build_sdists: Literal["auto", "never"] = "auto"
+    gpu: bool = False
 
     @property
     def own_settings(self) -> IndexSettings:
@@ -114,8 +117,10 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         complete = _completed(lock, request.settings, store, listener)
         # The images of a layout or archive are all meant by its path; one of Debian's is meant by its name.
         named = request.base if any(each.name == request.base for each in candidates) else None
-        wishes = Wishes(named, request.python, request.build_sdists == "auto")
+        wishes = Wishes(named, request.python, request.build_sdists == "auto", request.gpu, date.today())
         found = _matched(complete, candidates, wishes, store, listener)
+        for warning in (*found.warnings, *_driver_warnings(found, request)):
+            listener(Warned(warning))
         target = found.candidate.target
         kernel = found.selection.chosen
         runner = _own(request.mode, target, request, store, listener)
@@ -140,7 +145,9 @@ def _with_system(plan: Plan, store: Store, listener: Listener) -> Plan:
 
 def _matched(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, store: Store, listener: Listener) -> Match:
     """As `match`; what the choice needs to have built can be built here, else `NoMatchingFiles` says why not."""
-    found = match(lock, candidates, wishes)
+    from nb2image.images import cuda_rules
+
+    found = match(lock, candidates, wishes, cuda_rules())
     if found.selection.sources:
         from nb2image.sandbox.choose import Absent, choose_sandbox
 
@@ -151,6 +158,21 @@ def _matched(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, store:
             raise no_files(lock, target, select(lock, target), unbuilt)
         sandbox.close()
     return found
+
+
+def _driver_warnings(found: Match, request: Request) -> Iterator[str]:
+    """Whether the driver of this machine, where it has one, is new enough for what the image needs."""
+    needed = found.cuda.driver
+    if not request.gpu or needed is None:
+        return
+    from nb2image.engines.nvidia import local_driver
+
+    here = local_driver()
+    if here is not None and here < Version(needed):
+        yield (
+            f"This machine's NVIDIA driver {here} is too old for the image, which needs {needed} or newer for CUDA "
+            f"{found.cuda.version}; run it on another machine, or update the driver."
+        )
 
 
 def _check_freshness(lock: Lock, request: Request, listener: Listener) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from nb2image.image.model import Image
@@ -19,13 +20,16 @@ class Candidate:
 
     ``name`` is what ``--base`` takes (``bookworm``), ``target`` its facts as its lock or document states them,
     ``size`` its compressed size in bytes (for the choice among equals), ``origin`` one phrase on where it comes
-    from (``Debian 12, 63 packages of 2026-11-20``).
+    from (``Debian 12, 63 packages of 2026-11-20``), ``end_of_life`` the last day on which whoever makes it mends it,
+    ``cached`` whether it is on this machine.
     """
 
     name: str
     target: Target
     size: int
     origin: str
+    end_of_life: date | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,11 @@ def selection_options(function: _F) -> _F:
                 help="Build packages that have no wheel from their locked source distributions, in a sandbox.",
             ),
             click.option(
+                "--gpu",
+                is_flag=True,
+                help="Require what the locked packages need of CUDA, and prepare the image for NVIDIA GPUs.",
+            ),
+            click.option(
                 "--bytecode/--no-bytecode",
                 default=None,
                 help="Compile bytecode into the image (default: for batch only).",
@@ -171,6 +176,7 @@ def request(
     bytecode: bool | None,
     strict: bool,
     build_sdists: Literal["auto", "never"] = "auto",
+    gpu: bool = False,
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
     outputs: tuple[Path, ...] = (),
@@ -194,4 +200,5 @@ def request(
         _epoch(),
         outputs,
         build_sdists,
+        gpu,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,13 @@ from nb2image.sizes import shown
 
 if TYPE_CHECKING:
     from nb2image.build import Built
+    from nb2image.target.match import Row
     from nb2image.target.select import Chosen
 
 __all__ = ["built_document", "plan_document", "print_plan"]
+
+_ROWS = 8
+"""Bases that were not chosen are shown, without -v."""
 
 
 def _packages(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
@@ -74,6 +79,24 @@ def _system(plan: Plan) -> dict[str, Any] | None:
     }
 
 
+def _cuda(plan: Plan) -> dict[str, Any]:
+    """What the stack needs of CUDA. ``need``: nothing, driver (the wheels bring the rest) or libraries (of the base);
+    ``version`` is the newest CUDA that anything uses, ``driver`` the oldest Linux driver for it."""
+    need = plan.match.cuda
+    return {
+        "need": need.kind,
+        "required": plan.request.gpu,
+        "version": str(need.version) if need.version else None,
+        "libraries": [
+            {"package": each.package, "cuda": str(each.cuda), "cudnn": str(each.cudnn) if each.cudnn else None}
+            for each in need.libraries
+        ],
+        "driver": need.driver,
+        "evidence": [asdict(each) for each in need.evidence],
+        "notes": list(plan.match.notes),
+    }
+
+
 def plan_document(plan: Plan) -> dict[str, Any]:
     """What is decided, as JSON: the same members that a build's document has."""
     candidate = plan.match.candidate
@@ -99,6 +122,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "reasons": list(plan.match.reasons),
             "considered": [asdict(row) for row in plan.match.rows],
         },
+        "cuda": _cuda(plan),
         "packages": _packages(plan.kernel),
         "sources": _sources(plan),
         "skipped": list(plan.match.selection.skipped),
@@ -147,6 +171,46 @@ def _wheels(chosen: Sequence[Chosen]) -> str:
     return f"{len(chosen)} wheels, {shown(sum(wheel.size or 0 for _, wheel in chosen))}"
 
 
+def _print_considered(rows: Sequence[Row], *, verbose: bool) -> None:
+    """The bases that were not chosen, the best first: as a table on a terminal, else a line each."""
+    others = [row for row in rows if not row.chosen]
+    shown_rows = others if verbose else others[:_ROWS]
+    if shown_rows and sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("base", "what it is", "packages", "why, or why not", box=box.SIMPLE, pad_edge=False)
+        for row in (*(row for row in rows if row.chosen), *shown_rows):
+            counted = f"{row.satisfied} of {row.total}" if row.total else "–"
+            style = "bold" if row.chosen else None
+            table.add_row(*map(Text, (row.name, row.target, counted, _told(row))), style=style)
+        Console(highlight=False).print(table)
+    else:
+        for row in shown_rows:
+            _line("  not", f"{row.name} ({row.target}): {row.reason}")
+    if len(others) > len(shown_rows):
+        _line("  not", f"{len(others) - len(shown_rows)} more, which -v shows")
+
+
+def _told(row: Row) -> str:
+    """Everything for and against a base; the reason comes first."""
+    return "; ".join(dict.fromkeys((row.reason, *row.advantages, *row.disadvantages)))
+
+
+def _print_cuda(plan: Plan, *, verbose: bool) -> None:
+    need = plan.match.cuda
+    _line("cuda", "nothing that is locked uses it" if need.kind == "nothing" else str(need))
+    evidence = need.evidence if verbose else need.evidence[:3]
+    for each in evidence:
+        _line("  why", str(each) + (f" ({each.source})" if verbose else ""))
+    if len(need.evidence) > len(evidence):
+        _line("  why", f"{len(need.evidence) - len(evidence)} more packages, which -v shows")
+    for note in plan.match.notes:
+        _line("  gpu", note)
+
+
 def print_plan(plan: Plan, *, verbose: bool) -> None:
     """The plan as a page: what, from which lock, on which base and why, with which packages."""
     lock, candidate = plan.lock, plan.match.candidate
@@ -160,9 +224,10 @@ def print_plan(plan: Plan, *, verbose: bool) -> None:
     _line("base", f"{candidate.name}: {candidate.target} ({candidate.origin})")
     for reason in plan.match.reasons:
         _line("  why", reason)
-    for row in plan.match.rows:
-        if not row.chosen:
-            _line("  not", f"{row.name} ({row.target}): {row.reason}")
+    for warning in plan.match.warnings:
+        _line("  but", warning)
+    _print_considered(plan.match.rows, verbose=verbose)
+    _print_cuda(plan, verbose=verbose)
     if plan.system is not None:
         _line("system", plan.system.sentence())
     _line("kernel", _wheels(plan.kernel))

@@ -1,8 +1,10 @@
-"""What the project pins: locks of bases and runners, and the keys that sign Debian's indexes. Data, and its readers."""
+"""What the project pins: locks of bases and runners, rules on CUDA, and the keys that sign Debian's indexes."""
 
 from __future__ import annotations
 
 import json
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,13 @@ from nb2image.errors import NoMatchingBase
 
 if TYPE_CHECKING:
     from nb2image.lock.model import Lock
+    from nb2image.target.cuda import Rules
     from nb2image.target.support import SupportPackage
 
-__all__ = ["runner_lock", "support_locks", "support_requirements"]
+__all__ = ["cuda_rules", "runner_lock", "support_locks", "support_requirements"]
 
 _RUNNERS = Path(__file__).with_name("runners")
+_CUDA = Path(__file__).with_name("cuda.toml")
 
 
 def _file(name: str, minor: str, suffix: str) -> Path:
@@ -27,6 +31,19 @@ def _file(name: str, minor: str, suffix: str) -> Path:
             f"There is no {name} runner for Python {minor}.", hint=f"There are runners for {', '.join(known)}."
         )
     return file
+
+
+@cache
+def cuda_rules() -> Rules:
+    """What packages need of CUDA."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    from nb2image.target.cuda import parse_rules
+
+    return parse_rules(tomllib.loads(_CUDA.read_text("utf-8")), _CUDA.name)
 
 
 def runner_lock(name: str, minor: str) -> Lock:

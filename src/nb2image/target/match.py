@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from nb2image.errors import NoMatchingBase, NoMatchingFiles
+from nb2image.errors import NoCuda, NoMatchingBase, NoMatchingFiles
 from nb2image.lock.model import Lock
+from nb2image.target.cuda import Need, Rules, advice, cuda_need, lacking, outlook
 from nb2image.target.model import Target
-from nb2image.target.select import Nearest, Selection, nearest, select
+from nb2image.target.select import Nearest, Selection, glibc_need, nearest, select
 
 if TYPE_CHECKING:
     from nb2image.bases.model import Candidate
 
-__all__ = ["Match", "Row", "Wishes", "match"]
+__all__ = ["Match", "Row", "Wishes", "match", "no_files"]
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What the user asked for. ``base``: a candidate's name, None for ``auto``; ``python``: ``X.Y`` or None;
-    ``build_sdists``: a package without a wheel may be built from its source distribution."""
+    ``build_sdists``: a package without a wheel may be built from its source distribution; ``gpu``: CUDA is required;
+    ``today``: the day by which bases are past their end of life, None: none is."""
 
     base: str | None = None
     python: str | None = None
     build_sdists: bool = False
+    gpu: bool = False
+    today: date | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table that explains the choice; ``chosen`` or ``reason`` says why not."""
+    """One line of the table that explains the choice, for one candidate.
+
+    ``reason`` is ``chosen`` or why not, in a phrase; ``advantages`` and ``disadvantages`` are all that was found for
+    and against it; ``lacks`` is the one thing that kept it from being usable, empty when it is.
+    """
 
     name: str
     target: str
@@ -39,16 +49,81 @@ class Row:
     total: int
     chosen: bool
     reason: str
+    advantages: tuple[str, ...] = ()
+    disadvantages: tuple[str, ...] = ()
+    lacks: str = ""
 
 
 @dataclass(frozen=True)
 class Match:
-    """The chosen candidate, the files it installs, and the table with a row for every candidate."""
+    """The chosen candidate, the files it installs, and the table with a row for every candidate, best first.
+
+    ``cuda`` is what the chosen files need of CUDA; ``notes`` and ``warnings`` are sentences that a user must see.
+    """
 
     candidate: Candidate
     selection: Selection
     rows: tuple[Row, ...]
     reasons: tuple[str, ...]
+    cuda: Need = field(default_factory=Need)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def misses(self) -> tuple[Row, ...]:
+        """The candidates that will not do, nearest first."""
+        return tuple(row for row in self.rows if row.lacks)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A candidate with the right Python, and what comes of it."""
+
+    candidate: Candidate
+    selection: Selection
+    cuda: Need
+    gpu: bool
+    today: date | None
+
+    @property
+    def past(self) -> bool:
+        """Whether nobody mends this base any more."""
+        end = self.candidate.end_of_life
+        return end is not None and self.today is not None and end < self.today
+
+    @property
+    def idle_cuda(self) -> bool:
+        """Whether it brings CUDA libraries, gigabytes, that nothing would load."""
+        return self.candidate.target.cuda is not None and not (self.gpu and self.cuda.libraries)
+
+    @property
+    def lacks(self) -> str:
+        """The one thing that keeps it from being usable."""
+        misses = self.selection.misses
+        if misses:
+            first = f"{misses[0].name} {misses[0].version}: {misses[0].reason}"
+            return first if len(misses) == 1 else f"{len(misses)} packages have no file for it, first {first}"
+        if self.gpu:
+            if self.cuda.kind == "nothing":
+                return "anything locked that uses CUDA"
+            return lacking(self.cuda, self.candidate.target.cuda)
+        return ""
+
+    def rank(self) -> tuple[object, ...]:
+        """Larger is better. That a base is mended, and brings no CUDA for nothing, goes before everything but
+        fitting; then wheels before building, then the newest glibc and Python, the smallest, what is here already."""
+        candidate, selection = self.candidate, self.selection
+        return (
+            -len(selection.misses),
+            not self.lacks,
+            not self.past,
+            not self.idle_cuda,
+            -len(selection.sources),
+            candidate.target.glibc or Version("0"),
+            candidate.target.python.release[:2],
+            -candidate.size,
+            candidate.cached,
+        )
 
 
 def wanted_python(lock: Lock, wishes: Wishes) -> tuple[str | None, str]:
@@ -67,14 +142,16 @@ def _python_fits(lock: Lock, target: Target, python: str | None) -> bool:
     return requires is None or requires.contains(target.python, prereleases=True)
 
 
-def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes) -> Match:
-    """Choose by Python, then by what the packages need (glibc), then the one that has the fewest packages to build
-    from source distributions, then the newest glibc, then the smallest size.
+def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, rules: Rules | None = None) -> Match:
+    """Choose the best of the candidates that have the right Python and a file for every package; what is better,
+    `_Tried.rank` says. ``rules`` tell what packages need of CUDA (None: nothing).
 
-    The lock must be complete. Raises `NoMatchingBase` when no candidate has the Python that is wanted, and
-    `NoMatchingFiles` when one has it but some packages have no file for it. Never takes another Python than
-    the one asked for by ``--python`` or, failing that, by the lock.
+    The lock must be complete. Raises `NoMatchingBase` when no candidate has the Python that is wanted,
+    `NoMatchingFiles` when one has it but some packages have no file for it, and `NoCuda` when the GPU that is asked
+    for could not be used. Never takes another Python than the one asked for by ``--python`` or, failing that, by the
+    lock.
     """
+    rules = rules or Rules()
     named = [c for c in candidates if wishes.base in (None, c.name)]
     if not named:
         raise NoMatchingBase(
@@ -85,61 +162,185 @@ def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes) -> Match:
     fitting = [c for c in named if _python_fits(lock, c.target, python)]
     if not fitting:
         raise _no_python(lock, named, wishes, python, asker)
-    tried = [(candidate, select(lock, candidate.target, build_sdists=wishes.build_sdists)) for candidate in fitting]
-    complete = [(c, s) for c, s in tried if s.complete]
-    if not complete:
-        candidate, selection = min(tried, key=lambda pair: len(pair[1].misses))
+    tried = sorted((_try(lock, c, wishes, rules) for c in fitting), key=lambda each: each.candidate.name)
+    tried.sort(key=_Tried.rank, reverse=True)
+    best = tried[0]
+    if not best.selection.complete:
         unbuilt = "" if wishes.build_sdists else "which --build-sdists never forbids to build."
-        raise no_files(lock, candidate.target, selection, unbuilt)
-    chosen, selection = max(
-        complete,
-        key=lambda pair: (-len(pair[1].sources), pair[0].target.glibc or Version("0"), -pair[0].size),
+        raise no_files(lock, best.candidate.target, best.selection, unbuilt)
+    if best.lacks:
+        raise _no_cuda(best, rules)
+    chosen = best.candidate
+    others = [c for c in candidates if c not in fitting]
+    rows = (*(_row(each, best) for each in tried), *(_other(c, named, python, asker, lock) for c in others))
+    reasons = tuple(_reasons(lock, best, python, asker, wishes))
+    note = (
+        ""
+        if wishes.gpu or not lacking(best.cuda, chosen.target.cuda)
+        else outlook(best.cuda, chosen.target.minor, rules)
     )
-    results = {c.name: s for c, s in tried}
-    rows = tuple(_row(c, chosen, results.get(c.name), len(selection.sources), python, asker) for c in candidates)
-    return Match(chosen, selection, rows, tuple(_reasons(lock, chosen, selection, python, asker, wishes)))
+    warnings = [f"{chosen.name} has been out of support since {chosen.end_of_life}: {_last_resort(wishes)}"]
+    return Match(
+        chosen, best.selection, rows, reasons, best.cuda, (note,) if note else (), tuple(warnings) if best.past else ()
+    )
 
 
-def _row(
-    candidate: Candidate, chosen: Candidate, selection: Selection | None, built: int, python: str | None, asker: str
-) -> Row:
-    satisfied = len(selection.chosen) + len(selection.sources) if selection else 0
-    total = satisfied + len(selection.misses) if selection else 0
-    if candidate is chosen:
-        reason = "chosen"
-    elif selection is None:
-        reason = f"Python {candidate.target.minor}, and {asker} asks for {python}" if python else "not asked for"
-    elif selection.complete and len(selection.sources) > built:
-        reason = f"{len(selection.sources)} packages would have to be built from source distributions"
-    elif selection.complete:
-        reason = "would do as well; the other has the newer glibc or is smaller"
+def _last_resort(wishes: Wishes) -> str:
+    why = "it was asked for" if wishes.base else "no other base fits the lock"
+    return f"{why}, and nobody mends its security faults. Lock the notebook for a newer Python when you can."
+
+
+def _try(lock: Lock, candidate: Candidate, wishes: Wishes, rules: Rules) -> _Tried:
+    target = candidate.target
+    selection = select(lock, target, build_sdists=wishes.build_sdists)
+    packages = [*(each.package for each in selection.chosen), *(each.package for each in selection.sources)]
+    locked = [(each.name, each.version) for each in packages if each.version is not None]
+    return _Tried(candidate, selection, cuda_need(locked, target.platform.machine, rules), wishes.gpu, wishes.today)
+
+
+# -- the table ---------------------------------------------------------------------------------------
+
+
+def _row(tried: _Tried, best: _Tried) -> Row:
+    candidate, selection = tried.candidate, tried.selection
+    satisfied = len(selection.chosen) + len(selection.sources)
+    chosen = tried is best
+    reason = "chosen" if chosen else tried.lacks or _worse(tried, best)
+    return Row(
+        candidate.name,
+        str(candidate.target),
+        satisfied,
+        satisfied + len(selection.misses),
+        chosen,
+        reason,
+        tuple(_for(tried)),
+        tuple(_against(tried)),
+        tried.lacks,
+    )
+
+
+def _other(candidate: Candidate, named: Sequence[Candidate], python: str | None, asker: str, lock: Lock) -> Row:
+    """The row of a candidate that was not tried."""
+    if candidate not in named:
+        reason = lacks = "not asked for"
+    elif python:
+        reason, lacks = f"Python {candidate.target.minor}, and {asker} asks for {python}", f"Python {python}"
     else:
-        reason = f"{len(selection.misses)} packages have no file for it"
-    return Row(candidate.name, str(candidate.target), satisfied, total, candidate is chosen, reason)
+        lacks = f"Python {lock.pylock.requires_python}"
+        reason = f"Python {candidate.target.python}, and {lock.source} takes {lock.pylock.requires_python}"
+    return Row(candidate.name, str(candidate.target), 0, 0, False, reason, (), (reason,), lacks)
 
 
-def _reasons(
-    lock: Lock, chosen: Candidate, selection: Selection, python: str | None, asker: str, wishes: Wishes
-) -> list[str]:
-    reasons = []
+def _for(tried: _Tried) -> Iterable[str]:
+    target, selection = tried.candidate.target, tried.selection
+    if selection.complete and not selection.sources:
+        yield f"all {len(selection.chosen)} packages have wheels for it"
+    if tried.gpu and not tried.lacks:
+        yield f"has {target.cuda}" if tried.cuda.libraries else f"the wheels bring CUDA {tried.cuda.carried}"
+    if tried.candidate.cached:
+        yield "is on this machine"
+
+
+def _against(tried: _Tried) -> Iterable[str]:
+    if tried.lacks:
+        yield tried.lacks
+    if tried.selection.sources:
+        yield f"{len(tried.selection.sources)} packages would have to be built from source distributions"
+    if tried.past:
+        yield f"out of support since {tried.candidate.end_of_life}"
+    if tried.idle_cuda:
+        yield f"brings {tried.candidate.target.cuda}, which nothing would load"
+
+
+def _worse(tried: _Tried, best: _Tried) -> str:
+    """The first thing in which a usable base is behind the chosen one."""
+    mine, other = tried.candidate, best.candidate
+    if tried.past and not best.past:
+        return f"out of support since {mine.end_of_life}"
+    if tried.idle_cuda and not best.idle_cuda:
+        return f"brings {mine.target.cuda}, which nothing would load"
+    if len(tried.selection.sources) > len(best.selection.sources):
+        return f"{len(tried.selection.sources)} packages would have to be built from source distributions"
+    if mine.target.glibc != other.target.glibc:
+        return f"would do as well; {other.name} has the newer glibc ({other.target.glibc})"
+    if mine.target.minor != other.target.minor:
+        return f"would do as well; {other.name} has the newer Python ({other.target.minor})"
+    if mine.size != other.size:
+        return f"would do as well; {other.name} is smaller"
+    return f"would do as well as {other.name}" + (
+        ", which is on this machine" if other.cached and not mine.cached else ""
+    )
+
+
+# -- reasons -----------------------------------------------------------------------------------------
+
+
+def _reasons(lock: Lock, best: _Tried, python: str | None, asker: str, wishes: Wishes) -> Iterable[str]:
+    target, selection = best.candidate.target, best.selection
     if wishes.base:
-        reasons.append("asked for by --base")
+        yield "asked for by --base"
     if python:
-        reasons.append(f"{asker} asks for Python {python}, and it has {chosen.target.python}")
+        yield f"{asker} asks for Python {python}, and it has {target.python}"
     elif lock.pylock.requires_python:
-        reasons.append(f"the lock takes Python {lock.pylock.requires_python}, and it has {chosen.target.python}")
+        yield f"the lock takes Python {lock.pylock.requires_python}, and it has {target.python}"
     else:
-        reasons.append("the lock names no Python; this is the newest base that suits every package")
-    libc = f" (glibc {chosen.target.glibc})" if chosen.target.glibc else ""
+        yield "the lock names no Python; this is the newest base that suits every package"
+        if floor := _highest_floor(selection):
+            yield floor
+    libc = f" (glibc {target.glibc})" if target.glibc else ""
     if selection.sources:
         total = len(selection.chosen) + len(selection.sources)
-        reasons.append(
+        yield (
             f"{len(selection.chosen)} of the {total} packages have a wheel for it{libc}, "
             f"and {len(selection.sources)} can be built from source distributions"
         )
     else:
-        reasons.append(f"each of the {len(selection.chosen)} packages has a wheel for it{libc}")
-    return reasons
+        yield f"each of the {len(selection.chosen)} packages has a wheel for it{libc}"
+    if needed := glibc_need(selection, target):
+        yield f"glibc 2.{needed[0]} or newer is needed, by {needed[1]}"
+    if wishes.gpu:
+        if best.cuda.libraries:
+            yield f"it brings {target.cuda}, and {_listed(best.cuda)}"
+        else:
+            yield f"the wheels bring CUDA {best.cuda.carried}, so the base needs none"
+
+
+def _listed(need: Need) -> str:
+    return ", ".join(f"{each.package} loads {each}" for each in need.libraries)
+
+
+def _highest_floor(selection: Selection) -> str:
+    """Which package asks for the newest Python, by its Requires-Python."""
+
+    def floor(specifiers: SpecifierSet) -> Version:
+        least = (Version(s.version) for s in specifiers if s.operator in {">=", ">", "~="})
+        return max(least, default=Version("0"))
+
+    stated = [each.package for each in selection.chosen if each.package.requires_python]
+    highest = max(stated, key=lambda each: floor(each.requires_python or SpecifierSet()), default=None)
+    if highest is None:
+        return ""
+    return f"{highest.name} {highest.version} takes Python {highest.requires_python}; no other package asks for newer"
+
+
+def _no_cuda(best: _Tried, rules: Rules) -> NoCuda:
+    if best.cuda.kind == "nothing":
+        built = next((f": {each}" for each in best.cuda.evidence), "")
+        return NoCuda(
+            f"--gpu asks for CUDA, and no locked package uses it, as far as nb2image knows{built}.",
+            hint="Lock a build that brings CUDA, or leave --gpu out. For a package that nb2image does not know, "
+            "--env NVIDIA_VISIBLE_DEVICES=all gives the image the GPUs.",
+        )
+    python = best.candidate.target.minor
+    return NoCuda(
+        f"--gpu asks for CUDA, {_listed(best.cuda)} from the base, and none that fits the lock has it: "
+        f"{best.candidate.name} lacks {best.lacks}.",
+        hint=f"{_capital(advice(best.cuda, python, rules))}.",
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _no_python(

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from nb2image.target.environment import marker_environment, wheel_tags
 
-__all__ = ["Platform", "Target"]
+__all__ = ["Cuda", "Platform", "Target"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,26 @@ class Platform:
 
 
 @dataclass(frozen=True)
+class Cuda:
+    """The CUDA libraries of a base image: their version (``X.Y``) and that of cuDNN, if there is one.
+
+    ``libraries`` False: only libcudart is there, as in images that NVIDIA tags ``base``.
+    """
+
+    version: Version
+    cudnn: Version | None = None
+    libraries: bool = True
+
+    def __str__(self) -> str:
+        return f"CUDA {self.version}" + (f", cuDNN {self.cudnn}" if self.cudnn else "")
+
+
+@dataclass(frozen=True)
 class Target:
     """Facts of a base image, read from the image itself (or, before it is there, from its lock).
 
     ``python`` is the full version of its CPython (``3.11.2``), ``interpreter`` the absolute path of that
-    Python in the image, ``glibc`` its C library (None: another one).
+    Python in the image, ``glibc`` its C library (None: another one), ``cuda`` the CUDA libraries that it brings.
     """
 
     platform: Platform
@@ -44,6 +59,7 @@ class Target:
     interpreter: PurePosixPath
     site_packages: PurePosixPath
     glibc: Version | None
+    cuda: Cuda | None = None
 
     @property
     def minor(self) -> str:
@@ -62,4 +78,5 @@ class Target:
 
     def __str__(self) -> str:
         libc = f"glibc {self.glibc}" if self.glibc else "no glibc"
-        return f"Python {self.minor}, {libc}, {self.platform}"
+        cuda = f", {self.cuda}" if self.cuda else ""
+        return f"Python {self.minor}, {libc}, {self.platform}{cuda}"

@@ -20,7 +20,7 @@ from nb2image.lock.model import STRONG_HASHES, Lock
 if TYPE_CHECKING:
     from nb2image.target.model import Target
 
-__all__ = ["Chosen", "Miss", "Nearest", "Selection", "Source", "applicable", "nearest", "select"]
+__all__ = ["Chosen", "Miss", "Nearest", "Selection", "Source", "applicable", "glibc_need", "nearest", "select"]
 
 _PYTHONS = tuple(f"3.{minor}" for minor in range(6, 16))
 # High enough to accept every manylinux tag there is; which glibc a wheel really needs is read from its own tags.
@@ -205,6 +205,19 @@ def _floor(wheel: PackageWheel, accepted: Iterable[Tag]) -> int | None:
         else:
             floors.append(next((f for name, f in _LEGACY_FLOOR.items() if tag.platform.startswith(name)), 0))
     return min(floors, default=None)
+
+
+def glibc_need(selection: Selection, target: Target) -> tuple[int, str] | None:
+    """The least glibc 2 minor on which every chosen package still has a wheel, and the first package that sets it with
+    that wheel's file name; None: any C library will do."""
+    accepted = frozenset(replace(target, glibc=_ANY_GLIBC).tags)
+    found: tuple[int, str] | None = None
+    for package, _ in selection.chosen:
+        floors = [(f, w.filename) for w in package.wheels or () if (f := _floor(w, accepted)) is not None]
+        floor, filename = min(floors, default=(0, ""))
+        if floor > (found[0] if found else 0):
+            found = (floor, f"{package.name} {package.version} ({filename})")
+    return found
 
 
 def nearest(lock: Lock, target: Target) -> Nearest:
