@@ -25,7 +25,7 @@ from nb2image.image.filesystem import FileSystem, read_filesystem
 from nb2image.image.model import DEFAULT_PATH, Image
 from nb2image.target.model import Cuda, Platform, Target
 
-__all__ = ["read_target"]
+__all__ = ["Unfit", "candidates", "glibc_in", "holds_facts", "python_at", "read_target", "standard_library"]
 
 _KIND = "target"
 _FORMAT = 2
@@ -48,12 +48,17 @@ def read_target(image: Image, store: Store | None = None) -> Target:
     key = digest_of_key(_KIND, _FORMAT, image.digest)
     if store is not None and (record := store.get_record(_KIND, key)) is not None:
         return _from_record(record)
-    files = read_filesystem(image, lambda path: _KEPT.fullmatch(path) is not None or packages.holds_packages(path))
+    files = read_filesystem(image, lambda path: holds_facts(path) or packages.holds_packages(path))
     target = _read(image, files)
     if store is not None:
         store.put_record(_KIND, key, _to_record(target))
         packages.record(image, files, store)
     return target
+
+
+def holds_facts(path: str) -> bool:
+    """Whether the content of a file is needed to tell a base's Python and C library."""
+    return _KEPT.fullmatch(path) is not None
 
 
 def _to_record(target: Target) -> dict[str, Any]:
@@ -100,21 +105,21 @@ class _Elf(NamedTuple):
     loader: str | None
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
     """This candidate is no usable Python; the text says why."""
 
 
 def _read(image: Image, files: FileSystem) -> Target:
     passed_over: list[str] = []
     seen: set[str] = set()
-    for path in _candidates(files, image.config.env.get("PATH") or DEFAULT_PATH):
+    for path in candidates(files, image.config.env.get("PATH") or DEFAULT_PATH):
         found = files.file(path)
         if found is None or found in seen:
             continue
         seen.add(found)
         try:
-            return replace(_facts(files, found, image.platform), cuda=_cuda(image, files))
-        except _Unfit as reason:
+            return replace(python_at(files, found, image.platform), cuda=_cuda(image, files))
+        except Unfit as reason:
             passed_over.append(f"/{found}: {reason}")
     raise NotAnImage(
         f"The image {image.digest} has no Python that could be used as a base.",
@@ -123,7 +128,8 @@ def _read(image: Image, files: FileSystem) -> Target:
     )
 
 
-def _candidates(files: FileSystem, path: str) -> Iterator[str]:
+def candidates(files: FileSystem, path: str) -> Iterator[str]:
+    """Where a base's Python may be, the one to prefer first; ``path`` is the image's ``PATH``."""
     folders = [folder.strip("/") for folder in path.split(":") if folder.startswith("/")]
     folders += ["usr/local/bin", "usr/bin", *(f"opt/{name}/bin" for name in files.children("opt"))]
     for folder in dict.fromkeys(folders):
@@ -140,10 +146,11 @@ def _minor_of(name: str) -> int:
     return int(found[1].partition(".")[2]) if found else 0
 
 
-def _facts(files: FileSystem, interpreter: str, platform: Platform) -> Target:
+def python_at(files: FileSystem, interpreter: str, platform: Platform) -> Target:
+    """The facts of one interpreter. Raises `Unfit`, and `NotAnImage` for one of another architecture."""
     name = posixpath.basename(interpreter)
     if not _PROGRAM.fullmatch(name):
-        raise _Unfit(f"a program called {name}, not Python")
+        raise Unfit(f"a program called {name}, not Python")
     program = files.read(interpreter) or b""
     elf = _elf(program)
     if elf.architecture != platform.architecture:
@@ -152,10 +159,10 @@ def _facts(files: FileSystem, interpreter: str, platform: Platform) -> Target:
             hint="The image's config or its content is wrong; get the image for the right platform.",
         )
     prefix = posixpath.dirname(posixpath.dirname(interpreter))
-    library = _standard_library(files, prefix, name)
+    library = standard_library(files, prefix, name)
     minor = _MINOR.fullmatch(posixpath.basename(library))
     if minor is None or minor[2]:
-        raise _Unfit("a free-threaded Python, which the wheels of a lock seldom fit")
+        raise Unfit("a free-threaded Python, which the wheels of a lock seldom fit")
     return Target(
         platform=platform,
         python=_version(files, program, prefix, library, minor[1]),
@@ -165,7 +172,7 @@ def _facts(files: FileSystem, interpreter: str, platform: Platform) -> Target:
     )
 
 
-def _standard_library(files: FileSystem, prefix: str, program: str) -> str:
+def standard_library(files: FileSystem, prefix: str, program: str) -> str:
     """The folder of ``os.py``, which is how Python itself finds its prefix (``Modules/getpath.py``)."""
     for lib in ("lib", "lib64"):
         folder = posixpath.join(prefix, lib)
@@ -173,13 +180,13 @@ def _standard_library(files: FileSystem, prefix: str, program: str) -> str:
         exact = [n for n in names if n == program]
         if exact or len(names) == 1:
             return f"{folder}/{(exact or names)[0]}"
-    raise _Unfit(f"its standard library is not in /{prefix}/lib or /{prefix}/lib64")
+    raise Unfit(f"its standard library is not in /{prefix}/lib or /{prefix}/lib64")
 
 
 def _elf(program: bytes) -> _Elf:
     """Machine and loader of a program (``elf(5)``: Ehdr, Phdr)."""
     if program[:4] != b"\x7fELF" or len(program) < 64:
-        raise _Unfit("no ELF program")
+        raise Unfit("no ELF program")
     order = ">" if program[5] == 2 else "<"
     wide = program[4] == 2
     machine = struct.unpack_from(order + "H", program, 18)[0]
@@ -196,7 +203,7 @@ def _elf(program: bytes) -> _Elf:
                 )
                 loader = program[offset : offset + size].rstrip(b"\0").decode()
     except (struct.error, ValueError) as error:
-        raise _Unfit(f"a damaged ELF program ({error})") from error
+        raise Unfit(f"a damaged ELF program ({error})") from error
     return _Elf(_ELF_MACHINES.get(machine, f"ELF machine {machine}"), loader)
 
 
@@ -212,7 +219,7 @@ def _version(files: FileSystem, program: bytes, prefix: str, library: str, minor
             continue
         if f"{version.major}.{version.minor}" == minor:
             return version
-    raise _Unfit(f"its full version {minor}.? stands nowhere")
+    raise Unfit(f"its full version {minor}.? stands nowhere")
 
 
 def _stated_versions(files: FileSystem, program: bytes, prefix: str, library: str, minor: str) -> Iterator[str]:
@@ -263,16 +270,24 @@ def _glibc(files: FileSystem, elf: _Elf, interpreter: str) -> Version | None:
         return None  # static, musl or another C library
     loader = files.resolve(elf.loader)
     if loader is None:
-        raise _Unfit(f"its loader {elf.loader} is missing")
+        raise Unfit(f"its loader {elf.loader} is missing")
     # The real place of the loader first: it and libc.so.6 come from one package, whatever lib and lib64 link to.
-    folders = [posixpath.dirname(loader)]
+    found = glibc_in(files, posixpath.dirname(loader))
+    if found is None:
+        raise Unfit(f"/{interpreter} needs glibc, and no libc.so.6 that states a version is there")
+    return found
+
+
+def glibc_in(files: FileSystem, *folders: str) -> Version | None:
+    """The version of the first ``libc.so.6`` that states one: in ``folders``, or where distributions have it."""
+    places = list(folders)
     for lib in ("lib", "lib64", "usr/lib", "usr/lib64"):
-        folders += [lib, *(f"{lib}/{name}" for name in files.children(lib) if name.endswith("-linux-gnu"))]
-    for folder in dict.fromkeys(folders):
+        places += [lib, *(f"{lib}/{name}" for name in files.children(lib) if name.endswith("-linux-gnu"))]
+    for folder in dict.fromkeys(places):
         content = files.read(f"{folder}/libc.so.6")
         if content is not None and (stated := _GLIBC.search(content)):
             return Version(stated[1].decode())
-    raise _Unfit(f"/{interpreter} needs glibc, and no libc.so.6 that states a version is there")
+    return None
 
 
 def _site_packages(files: FileSystem, library: str, minor: str) -> PurePosixPath:

@@ -14,7 +14,17 @@ from nb2image.cache import Store, digest_of_key
 from nb2image.image.filesystem import FileSystem, read_filesystem
 from nb2image.image.model import Image
 
-__all__ = ["Contents", "Distribution", "PythonPackage", "SystemPackage", "contents_of", "holds_packages", "record"]
+__all__ = [
+    "Contents",
+    "Distribution",
+    "PythonPackage",
+    "SystemPackage",
+    "contents_of",
+    "distribution_of",
+    "holds_packages",
+    "record",
+    "system_packages",
+]
 
 _KIND = "base-packages"
 _FORMAT = 3
@@ -116,17 +126,30 @@ def _is_status(path: str) -> bool:
 
 
 def _read(files: FileSystem) -> Contents:
-    texts = [_text(files, path) for path in (_STATUS, *sorted(filter(_is_status, files.nodes)))]
+    texts = _databases(files)
     database = any(texts)
-    system = _system(paragraph for text in texts for paragraph in _paragraphs(text))
-    return Contents(_distribution(files), system, tuple(_python(files, database)), database)
+    return Contents(distribution_of(files), _listed(texts), tuple(_python(files, database)), database)
+
+
+def _databases(files: FileSystem) -> list[str]:
+    return [_text(files, path) for path in (_STATUS, *sorted(filter(_is_status, files.nodes)))]
+
+
+def _listed(texts: Iterable[str]) -> tuple[SystemPackage, ...]:
+    return _system(paragraph for text in texts for paragraph in _paragraphs(text))
+
+
+def system_packages(files: FileSystem) -> tuple[SystemPackage, ...]:
+    """The packages that dpkg's database lists as installed."""
+    return _listed(_databases(files))
 
 
 def _text(files: FileSystem, path: str) -> str:
     return (files.read(path) or b"").decode("utf-8", "replace")
 
 
-def _distribution(files: FileSystem) -> Distribution | None:
+def distribution_of(files: FileSystem) -> Distribution | None:
+    """What os-release(5) says."""
     for path in _RELEASES:
         lines = (line.partition("=") for line in _text(files, path).splitlines() if not line.startswith("#"))
         values = {name.strip(): value.strip().strip("\"'") for name, equals, value in lines if equals}

@@ -1,4 +1,4 @@
-"""``nb2image bases``: what Debian bases there are, and new locks for them."""
+"""``nb2image bases``: what bases there are, what an image is as a base, and new locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["bases"]
 
 @click.group()
 def bases() -> None:
-    """List the Debian bases, or renew their locks."""
+    """List base images, look into one, or lock them anew."""
 
 
 @bases.command("list")
@@ -32,6 +32,39 @@ def list_bases() -> None:
                 f"{suite:10} {lock.target}  Debian {lock.release} of {lock.day}, "
                 f"{len(lock.packages)} packages, {size:.0f} MB"
             )
+
+
+@bases.command("probe", short_help="Show what an image is as a base.")
+@click.argument("image", metavar="IMAGE")
+@click.option("--packages", is_flag=True, help="List the Python packages, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for the image.")
+@click.option(
+    "--platform", type=click.Choice(["linux/amd64", "linux/arm64"]), help="Which image to take of several platforms'."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def probe_image(
+    image: str, packages: bool, as_json: bool, preferred: str | None, platform: str | None, quiet: bool
+) -> None:
+    """Show what an image is as a base: its system, C library, Pythons and their packages, CUDA, user and environment.
+
+    IMAGE is an archive (FILE.tar), an OCI layout (DIRECTORY or DIRECTORY:TAG), or the name of an image in Docker or
+    podman. It is read, not run and not unpacked.
+    """
+    import json
+
+    from nb2image.bases.probe import document, probe
+    from nb2image.cli.inspect import opened, wanted_platform
+    from nb2image.cli.listeners import listening
+    from nb2image.cli.probing import print_probe
+
+    with listening("auto", quiet=quiet, verbose=False) as listener:
+        stored, _ = opened(image, preferred, wanted_platform(platform), listener)
+        found = probe(stored.read(), image, listener)
+    if as_json:
+        click.echo(json.dumps(document(found, image), indent=2, ensure_ascii=False))
+    else:
+        print_probe(found, packages=packages)
 
 
 @bases.command("update", short_help="Lock the bases anew, from Debian's index of today.")

@@ -46,7 +46,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class Scan:
-    """``files`` is what a container sees; ``kept`` the content of the files that say who owns what, by path;
+    """``files`` is what a container sees; ``kept`` the content of the files that were to be kept, by path;
     ``raw`` the bytes of each layer's tar, ``counted`` its files and their bytes; ``digests`` the sha256 of files by
     path, hard links among them, of the layers that it was asked for."""
 
@@ -87,8 +87,20 @@ def _no_digests(_: str) -> bool:
     return False
 
 
-def scan(image: Image, where: str, listener: Listener, *, hashed: Callable[[str], bool] = _no_digests) -> Scan:
-    """Read every layer, checking its digests; ``hashed`` says of a diff ID whether to hash the layer's files.
+def _tells_owners(path: str) -> bool:
+    return _KEPT.fullmatch(path) is not None
+
+
+def scan(
+    image: Image,
+    where: str,
+    listener: Listener,
+    *,
+    hashed: Callable[[str], bool] = _no_digests,
+    keep: Callable[[str], bool] = _tells_owners,
+) -> Scan:
+    """Read every layer, checking its digests; ``hashed`` says of a diff ID whether to hash the layer's files, ``keep``
+    of a path whether to keep the content of the regular file there.
 
     Raises `NotAnImage` for a layer that is damaged.
     """
@@ -106,7 +118,7 @@ def scan(image: Image, where: str, listener: Listener, *, hashed: Callable[[str]
     with (
         stage(listener, "read", where, total=total, unit="bytes"),
         in_parallel(
-            lambda layer: _read(layer, budget, hashed(layer.diff_id)), work, workers=workers(), stop=stop
+            lambda layer: _read(layer, budget, hashed(layer.diff_id), keep), work, workers=workers(), stop=stop
         ) as done,
     ):
         for layer, found in done:
@@ -115,7 +127,7 @@ def scan(image: Image, where: str, listener: Listener, *, hashed: Callable[[str]
     return _overlaid(image, [read[layer.diff_id] for layer in image.layers])
 
 
-def _read(layer: Layer, budget: _Budget, hashed: bool) -> _Read:
+def _read(layer: Layer, budget: _Budget, hashed: bool, keep: Callable[[str], bool]) -> _Read:
     found: dict[str, tarfile.TarInfo] = {}
     implied: set[str] = set()
     kept: dict[str, bytes] = {}
@@ -134,7 +146,7 @@ def _read(layer: Layer, budget: _Budget, hashed: bool) -> _Read:
         found[path] = info
         kept.pop(path, None)
         digests.pop(path, None)
-        if info.isreg() and info.size <= _LARGEST_KEPT and _KEPT.fullmatch(path):
+        if info.isreg() and info.size <= _LARGEST_KEPT and keep(path):
             budget.spend(layer, kept=info.size)
             kept[path] = content(tar, info, layer)
             if hashed:
