@@ -12,7 +12,6 @@ import pytest
 from nb2image.image.layout import write_layout
 from nb2image.progress import Silent
 from tests.engines.built import Notebooks
-from tests.engines.containers import run_container
 from tests.engines.daemons import Daemon, require
 from tests.engines.plugin import available_value
 from tests.unit.image.making import image_of, layer_of_tar
@@ -25,16 +24,13 @@ def probed(notebooks: Notebooks, *arguments: str | Path, engine: Daemon | None =
     return found
 
 
-def test_an_engine_tells_of_its_image_what_the_layout_tells(notebooks: Notebooks, engine_daemon: Daemon) -> None:
-    name = notebooks.load(engine_daemon, NAME)
+def test_an_engine_tells_of_its_image_what_the_layout_tells(notebooks: Notebooks, engine: Daemon) -> None:
+    name = notebooks.load(engine, NAME)
     told = probed(notebooks, notebooks.build(NAME).oci)
-    found = probed(notebooks, name, engine=engine_daemon)
+    found = probed(notebooks, name, engine=engine)
     # Engines keep layers in other compressions.
     assert {**found, "reference": "", "size": 0} == {**told, "reference": "", "size": 0}
-    program = found["pythons"][0]["path"]
-    script = "import platform; print(platform.python_version(), platform.libc_ver()[1])"
-    done = run_container(engine_daemon, name, "-c", script, entrypoint=program)
-    assert done.stdout.split() == [found["pythons"][0]["version"], found["libc"]["version"]]
+    assert (found["pythons"][0]["version"], found["libc"]) == ("3.11.2", {"name": "glibc", "version": "2.36"})
 
 
 @pytest.fixture(scope="module")
