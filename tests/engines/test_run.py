@@ -130,3 +130,13 @@ def test_an_image_of_another_tool_is_not_run(connected: Engine, store: Store) ->
 def test_an_image_that_is_not_there_is_named(connected: Engine) -> None:
     with pytest.raises(EngineRefused, match="has no image tiny-nowhere:1"):
         image_mode(connected, "tiny-nowhere:1")
+
+
+def test_gpus_that_an_engine_cannot_give_are_refused_with_what_they_take(
+    engine: Daemon, connected: Engine, store: Store, tmp_path: Path
+) -> None:
+    load(connected, image(store, "echo", mode="batch"), ["tiny-gpu:1"], Silent())
+    with pytest.raises(EngineRefused) as caught:
+        run_batch(connected, "tiny-gpu:1", [], tmp_path, io.BytesIO(), io.BytesIO(), gpu=True)
+    assert "NVIDIA's container toolkit" in caught.value.hint
+    assert containers(engine) == []

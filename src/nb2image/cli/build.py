@@ -111,7 +111,7 @@ def build(
             report.write(built.sbom)
         if lock is not None:
             lock.write(built.system_lock)
-    command = run_command(outputs, names[0], built.plan.request.mode)
+    command = run_command(outputs, names[0], built.plan.request.mode, gpu=built.plan.request.gpu)
     if as_json:
         from nb2image.cli.report import built_document
 
@@ -126,7 +126,7 @@ def build(
         click.echo(f"run it with: {command}")
 
 
-def run_command(outputs: Sequence[Output], tag: str, mode: Mode) -> str:
+def run_command(outputs: Sequence[Output], tag: str, mode: Mode, *, gpu: bool = False) -> str:
     """The exact command line that runs the image from one of the places where it was written, a loaded one first."""
     output = next((each for each in outputs if each.prepare() is None), outputs[0])
     # To a podman of an ordinary user the container's root is that user, who owns the folder.
@@ -135,6 +135,8 @@ def run_command(outputs: Sequence[Output], tag: str, mode: Mode) -> str:
         "jupyter": "-p 127.0.0.1:8888:8888",
         "batch": f'-u {user} -v "$PWD/output:/output"',
     }[mode]
+    if gpu:
+        options = f"{'--device nvidia.com/gpu=all' if output.engine == 'podman' else '--gpus all'} {options}"
     steps = [output.prepare(), "mkdir -p output" if mode == "batch" else None]
     steps.append(f"{output.engine} run --rm {options} {output.reference(tag)}")
     return " && ".join(step for step in steps if step)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
+from packaging.version import Version
 
 from nb2image import __version__
 from nb2image.errors import EngineRefused, IndexFailure, Nb2ImageError
@@ -54,7 +55,7 @@ class Check:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 def doctor(as_json: bool) -> int:
     """Show which engines, tools, caches and indexes are usable here; exit code 1 when a needed one is broken."""
-    parts = (_python, _cache, _indexes, _mirrors, _engines, _tools)
+    parts = (_python, _cache, _indexes, _mirrors, _engines, _gpu, _tools)
     running = [_started(lambda part=part: list(part())) for part in parts]  # type: ignore[misc]
     checks = [check for future in running for check in future.result()]
     sound = not any(check.needed and check.state == "broken" for check in checks)
@@ -240,6 +241,20 @@ def _one_user(engine: Engine) -> bool:
         return engine.one_user_only
     except EngineRefused:
         return False
+
+
+def _gpu() -> Iterator[Check]:
+    from nb2image.engines.nvidia import local_driver
+    from nb2image.images import cuda_rules
+
+    purpose = "Images built with --gpu run with it; `nb2image plan` says which driver a notebook needs."
+    here = local_driver()
+    if here is None:
+        yield Check("GPUs", "NVIDIA driver", "absent", "none is loaded", purpose)
+        return
+    enough = [each for each in cuda_rules().drivers if Version(each.minimum) <= here]
+    newest = f"enough for CUDA {enough[0].series}" if enough else "older than any CUDA that nb2image knows"
+    yield Check("GPUs", "NVIDIA driver", "ok", f"{here}, {newest}", purpose)
 
 
 def _sandbox() -> Check:

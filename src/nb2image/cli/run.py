@@ -68,8 +68,10 @@ def run(
             with listening("auto", quiet=quiet, verbose=verbose) as listener:
                 reference = _load_notebook(engine, Path(source), listener, selection)
         if image_mode(engine, reference) == "batch":
-            return run_batch(engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer)
-        with serve(engine, reference, arguments, sys.stderr.buffer, sys.stderr.buffer) as server:
+            return run_batch(
+                engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer, gpu=selection["gpu"]
+            )
+        with serve(engine, reference, arguments, sys.stderr.buffer, sys.stderr.buffer, gpu=selection["gpu"]) as server:
             # Whoever serves ends by Ctrl-C or, as a service, by SIGTERM (`nb2image.cli.Terminated`).
             try:
                 click.echo(server.url)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from nb2image.engines.client import Engine
+from nb2image.engines.nvidia import gpu_options, gpus_explained
 from nb2image.errors import EngineRefused, Unwritable
 from nb2image.runtime import OUTPUT
 from nb2image.runtime.entries import MODE_LABEL, Mode
@@ -65,8 +66,11 @@ def run_batch(
     output: Path,
     stdout: BinaryIO,
     stderr: BinaryIO,
+    *,
+    gpu: bool = False,
 ) -> int:
-    """Run a batch image, its output streamed, ``output`` mounted where it writes; return its exit code.
+    """Run a batch image, its output streamed, ``output`` mounted where it writes; return its exit code. With ``gpu`` it
+    gets the GPUs of the machine.
 
     On KeyboardInterrupt the container gets SIGTERM and the time to leave the partial notebook, and the code is never
     0. Raises `EngineRefused`, and `Unwritable` when ``output`` cannot be made.
@@ -79,7 +83,7 @@ def run_batch(
             hint="Name another one with --output.",
         ) from error
     mounts = {output.absolute(): OUTPUT}
-    with _container(engine, reference, arguments, user=_user(engine), mounts=mounts) as container:
+    with _container(engine, reference, arguments, user=_user(engine), mounts=mounts, gpu=gpu) as container:
         container.attach(stdout, stderr)
         try:
             container.start()
@@ -104,6 +108,8 @@ def serve(
     arguments: Sequence[str],
     stdout: BinaryIO,
     stderr: BinaryIO,
+    *,
+    gpu: bool = False,
 ) -> Iterator[Server]:
     """Run a Jupyter image on a free port of this machine; on leaving, it is stopped and removed.
 
@@ -112,7 +118,7 @@ def serve(
     token = secrets.token_urlsafe(24)
     port = _free_port()
     with _container(
-        engine, reference, arguments, environment={"JUPYTER_TOKEN": token}, ports={_PORT_IN_IMAGE: port}
+        engine, reference, arguments, environment={"JUPYTER_TOKEN": token}, ports={_PORT_IN_IMAGE: port}, gpu=gpu
     ) as container:
         container.attach(stdout, stderr)
         container.start()
@@ -152,6 +158,7 @@ class _Container:
     engine: Engine
     reference: str
     id: str
+    gpu: bool
     _readers: list[threading.Thread] = field(default_factory=list)
     _ending: Future[int] | None = None
 
@@ -184,7 +191,7 @@ class _Container:
             reader.join(10)
 
     def start(self) -> None:
-        with self.engine.asked(f"to run {self.reference}"):
+        with gpus_explained(self.engine.name, gpu=self.gpu), self.engine.asked(f"to run {self.reference}"):
             self.engine.api.start(self.id)
 
     def wait(self) -> int:
@@ -225,17 +232,19 @@ def _container(
     environment: Mapping[str, str] | None = None,
     mounts: Mapping[Path, str] | None = None,
     ports: Mapping[int, int] | None = None,
+    gpu: bool = False,
 ) -> Iterator[_Container]:
     """A container that is removed on leaving, whatever its state."""
     import docker.errors
 
     api = engine.api
-    with engine.asked(f"to run {reference}"):
+    with gpus_explained(engine.name, gpu=gpu), engine.asked(f"to run {reference}"):
         host = api.create_host_config(
             # What `podman run` takes as an ordinary user; its Docker API would make a bridge, which asks for more.
             network_mode="private" if engine.rootless and engine.name == "podman" else None,
             binds=[f"{source}:{target}:rw" for source, target in (mounts or {}).items()],
             port_bindings={inner: ("127.0.0.1", outer) for inner, outer in (ports or {}).items()},
+            **(gpu_options(engine.name) if gpu else {}),
         )
         created = api.create_container(
             reference,
@@ -245,7 +254,7 @@ def _container(
             ports=list(ports or ()),
             host_config=host,
         )
-    container = _Container(engine, reference, str(created["Id"]))
+    container = _Container(engine, reference, str(created["Id"]), gpu)
     try:
         yield container
     finally:

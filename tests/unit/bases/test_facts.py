@@ -12,6 +12,7 @@ from nb2image.cache import Store
 from nb2image.errors import NotAnImage
 from nb2image.image.model import Image
 from nb2image.layers.entry import HardLink, Link
+from nb2image.target.model import Cuda
 from tests.unit.image.making import files_of, image_of, layer_of
 
 X86_64, AARCH64 = 62, 183
@@ -204,3 +205,56 @@ def test_facts_are_found_again_without_reading_the_layers(tmp_path: Path) -> Non
     again = Image(image.config, (Unreadable(),))  # type: ignore[arg-type]
     assert again.digest == image.digest
     assert read_target(again, Store(tmp_path)) == first
+
+
+# -- CUDA ------------------------------------------------------------------------------------------------------
+
+CUDA_11: dict[str, bytes | Link | HardLink] = {
+    "usr/local/cuda-11.2/targets/x86_64-linux/lib/libcudart.so.11.0": Link("libcudart.so.11.2.152"),
+    "usr/local/cuda-11.2/targets/x86_64-linux/lib/libcudart.so.11.2.152": b"",
+    "usr/local/cuda-11.2/targets/x86_64-linux/lib/libcublas.so.11.4.1.1043": b"",
+    "usr/lib/x86_64-linux-gnu/libcudnn.so.8.1.1": b"",
+}
+
+
+def test_the_cuda_libraries_of_a_base_are_read_from_their_names() -> None:
+    target = read_target(image_of(files_of(DEBIAN), files_of(CUDA_11)))
+    assert target.cuda == Cuda(Version("11.2"), Version("8.1"))
+    assert str(target).endswith("linux/amd64, CUDA 11.2, cuDNN 8.1")
+
+
+def test_a_base_without_libcudart_has_no_cuda_whatever_its_variables_say() -> None:
+    assert read_target(image_of(files_of(DEBIAN), Env=["CUDA_VERSION=12.4.1"])).cuda is None
+
+
+def test_libcudart_alone_is_not_all_of_cuda() -> None:
+    alone = {path: content for path, content in CUDA_11.items() if "cudart" in path}
+    assert read_target(image_of(files_of(DEBIAN), files_of(alone))).cuda == Cuda(Version("11.2"), None, False)
+
+
+def test_what_names_do_not_tell_variables_do_where_both_agree() -> None:
+    short: dict[str, bytes | Link | HardLink] = {
+        "opt/lib/libcudart.so.12": b"",
+        "opt/lib/libcublas.so.12": b"",
+        "opt/lib/libcudnn.so.9": b"",
+    }
+    env = ["CUDA_VERSION=12.4.1", "NV_CUDNN_VERSION=9.1.0.70-1"]
+    assert read_target(image_of(files_of(DEBIAN), files_of(short), Env=env)).cuda == Cuda(
+        Version("12.4"), Version("9.1")
+    )
+    stale = ["CUDA_VERSION=11.8.0"]
+    assert read_target(image_of(files_of(DEBIAN), files_of(short), Env=stale)).cuda == Cuda(Version("12"), Version("9"))
+
+
+def test_cuda_of_installed_wheels_is_no_cuda_of_the_base() -> None:
+    wheel: dict[str, bytes | Link | HardLink] = {
+        "usr/local/lib/python3.11/dist-packages/nvidia/cuda_runtime/lib/libcudart.so.12.4.127": b""
+    }
+    assert read_target(image_of(files_of(DEBIAN), files_of(wheel))).cuda is None
+
+
+def test_cuda_facts_survive_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    image = image_of(files_of(DEBIAN), files_of(CUDA_11))
+    assert read_target(image, store) == read_target(image, store)
+    assert read_target(image, store).cuda == Cuda(Version("11.2"), Version("8.1"))
