@@ -10,7 +10,8 @@
     ├── BaseError          50-59  a base image cannot be had
     ├── OutputError        60-69  the image cannot be written, loaded or run
     ├── WorkerDied            70  a process that wrote layers was killed
-    └── ChangeError        80-89  an image is not what another one, or its own lock, says
+    ├── ChangeError        80-89  an image is not what another one, or its own lock, says
+    └── RegistryFailure    90-99  a container registry
 
 Exit codes 1 and 2 keep their usual meaning (unexpected failure, wrong usage of the command line).
 A leaf class exists per *kind* of failure that a caller or a test must tell apart; its module-level
@@ -47,6 +48,7 @@ __all__ = [
     "NoLock",
     "NoMatchingBase",
     "NoMatchingFiles",
+    "NoSuchImage",
     "NotANotebook",
     "NotAnImage",
     "NotCached",
@@ -55,6 +57,10 @@ __all__ = [
     "NotebookError",
     "OutputError",
     "PackageGone",
+    "RegistryAnswered",
+    "RegistryFailure",
+    "RegistryRefused",
+    "RegistryUnreachable",
     "SdistFailed",
     "StaleLock",
     "SupportConflict",
@@ -416,3 +422,36 @@ class NotVerified(ChangeError):
     """An image is not what its lock gives, or does not say enough for that to be known."""
 
     exit_code = 81
+
+
+# -- registries ------------------------------------------------------------------------------------------------
+
+
+class RegistryFailure(Nb2ImageError):
+    """A container registry, or a transfer from or to one, failed."""
+
+    exit_code = 99
+
+
+class RegistryUnreachable(RegistryFailure):
+    """No answer, or none that arrives whole: name resolution, refused connection, time-out, TLS, a broken transfer."""
+
+    exit_code = 90
+
+
+class RegistryAnswered(RegistryFailure):
+    """An error status, bytes of another digest than was asked for, or no registry at all."""
+
+    exit_code = 91
+
+
+class RegistryRefused(RegistryFailure):
+    """The registry wants credentials, or others than were given."""
+
+    exit_code = 92
+
+
+class NoSuchImage(RegistryFailure):
+    """The registry does not know the repository, the tag or the digest."""
+
+    exit_code = 93

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,8 +20,9 @@ from nb2image.temporary import sweep, temporary_file
 
 if TYPE_CHECKING:
     from nb2image.engines.client import Engine
+    from nb2image.registry.push import Pushed
 
-__all__ = ["Archive", "EngineLoad", "Layout", "Output", "Report", "default_tag", "output_for"]
+__all__ = ["Archive", "EngineLoad", "Layout", "Output", "RegistryPush", "Report", "default_tag", "output_for"]
 
 
 def default_tag(name: str) -> str:
@@ -164,6 +165,49 @@ class EngineLoad:
 
     def reference(self, tag: str) -> str:
         return tag
+
+
+@dataclass
+class RegistryPush:
+    """The registries that the image's names lead to. ``pushed`` says what came of it."""
+
+    tags: Sequence[str]
+    plain_http: bool = False
+    pushed: list[Pushed] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise `RegistryFailure` where a registry does not answer, or lets nobody push."""
+        from nb2image.registry.client import Registry
+        from nb2image.registry.reference import parse_reference
+
+        for reference in map(parse_reference, self.tags):
+            with Registry(reference.domain, plain_http=self.plain_http) as registry:
+                registry.find_manifest(reference, push=True)
+
+    def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
+        from nb2image.registry.client import Registry
+        from nb2image.registry.push import push
+        from nb2image.registry.reference import parse_reference
+
+        for reference in map(parse_reference, tags):
+            with Registry(reference.domain, plain_http=self.plain_http) as registry:
+                self.pushed.append(push(image, reference, registry, listener))
+
+    def describe(self) -> str:
+        from nb2image.registry.reference import parse_reference
+
+        return ", ".join(dict.fromkeys(parse_reference(tag).domain for tag in self.tags))
+
+    @property
+    def engine(self) -> str:
+        here = (name for name in ("docker", "podman") if shutil.which(name))
+        return next(here, "docker")
+
+    def prepare(self) -> str | None:
+        return None
+
+    def reference(self, tag: str) -> str:
+        return parse_name(tag).canonical
 
 
 @dataclass(frozen=True)

@@ -147,18 +147,24 @@ def podman_service(daemon: Daemon, folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def registry() -> Iterator[str]:
-    """A registry on loopback (distribution 2.8); yields ``127.0.0.1:PORT``."""
+def registry(passwords: str | None = None, certificate: tuple[Path, Path] | None = None) -> Iterator[str]:
+    """A registry on loopback (distribution 2.8); yields ``127.0.0.1:PORT``.
+
+    ``passwords`` are lines of an htpasswd file (bcrypt), ``certificate`` the files of a certificate and its key.
+    """
     require("docker-registry", root=False)
     with private_folder("registry") as folder:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         config, log = folder / "config.yml", folder / "log"
+        tls = f", tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}" if certificate else ""
+        auth = f"auth: {{htpasswd: {{realm: tests, path: {folder}/htpasswd}}}}\n" if passwords else ""
+        (folder / "htpasswd").write_text(passwords or "")
         config.write_text(
             "version: 0.1\n"
             f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
-            f"http: {{addr: '127.0.0.1:{port}'}}\n"
+            f"http: {{addr: '127.0.0.1:{port}'{tls}}}\n{auth}"
         )
         with log.open("wb") as stream:
             process = subprocess.Popen(

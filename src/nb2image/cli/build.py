@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nb2image.cache import Store
-from nb2image.cli.options import output_options, pairs_option, request, source_options
+from nb2image.cli.options import output_options, pairs_option, plain_http_option, request, source_options
 
 if TYPE_CHECKING:
     from nb2image.outputs import Output
@@ -54,6 +54,8 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
     help="Write FILE.tar (loads everywhere) or an OCI layout DIRECTORY. Default: an archive beside the notebook.",
 )
 @click.option("--load", "load_", is_flag=True, help="Load the image into Docker or podman.")
+@click.option("--push", is_flag=True, help="Push the image to the registry that each --tag names.")
+@plain_http_option
 @click.option(
     "--sbom",
     type=click.Path(path_type=Path),
@@ -73,6 +75,8 @@ def build(
     tags: tuple[str, ...],
     paths: tuple[Path, ...],
     load_: bool,
+    push: bool,
+    plain_http: bool,
     sbom: Path | None,
     apt_lock: Path | None,
     progress: str,
@@ -84,13 +88,17 @@ def build(
     """Build an image from a notebook that carries its lock: no daemon, no root."""
     from nb2image.build import Clock, build_planned
     from nb2image.cli.listeners import listening
-    from nb2image.outputs import EngineLoad, Report, default_tag, output_for
+    from nb2image.outputs import EngineLoad, RegistryPush, Report, default_tag, output_for
     from nb2image.plan import make_plan
 
     outputs: list[Output] = [output_for(path) for path in paths]
     with ExitStack() as stack:
         if load_:
             outputs.append(stack.enter_context(closing(EngineLoad())))
+        pushes = [RegistryPush(tags, plain_http)] if push else []
+        if push and not tags:
+            raise click.UsageError("--push needs a --tag that says where to: -t registry.example/team/name:1.0")
+        outputs += pushes
         reports = [Report(sbom)] if sbom is not None else []
         lock = Report(apt_lock, ".lock") if apt_lock is not None else None
         for output in outputs:
@@ -116,10 +124,16 @@ def build(
         from nb2image.cli.report import built_document
 
         document = built_document(built, names, [output.describe() for output in outputs], command)
+        if pushes:
+            document["pushed"] = [each.document() for output in pushes for each in output.pushed]
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(built.image.digest)
         for output in outputs:
+            if isinstance(output, RegistryPush):
+                for each in output.pushed:
+                    click.echo(f"pushed {each}")
+                continue
             click.echo(f"written to {output.describe()} as {', '.join(names)}")
         for report in reports:
             click.echo(f"bill of materials written to {report.path}")

@@ -37,6 +37,7 @@ _VERBS = {
     "assemble": "Assembling",
     "write": "Writing",
     "load": "Loading",
+    "push": "Pushing",
     "export": "Exporting",
 }
 _PIECES = {"download", "layer", "index"}

@@ -16,7 +16,15 @@ from nb2image.target.model import Platform
 if TYPE_CHECKING:
     from nb2image.runtime.entries import Mode
 
-__all__ = ["output_options", "request", "selection_options", "source_options"]
+__all__ = [
+    "output_options",
+    "pairs_option",
+    "plain_http_option",
+    "platform_choice",
+    "request",
+    "selection_options",
+    "source_options",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -144,6 +152,26 @@ def output_options(function: _F) -> _F:
             click.option("-v", "--verbose", is_flag=True, help="Say more."),
         ],
     )
+
+
+def plain_http_option(function: _F) -> _F:
+    """How a registry may be reached."""
+    option = click.option(
+        "--plain-http",
+        is_flag=True,
+        help="Take HTTP where a registry has no HTTPS; for one on this machine it is always taken.",
+    )
+    return option(function)
+
+
+def platform_choice(function: _F) -> _F:
+    """Which of several images under one name is meant."""
+    option = click.option(
+        "--platform",
+        type=click.Choice(["linux/amd64", "linux/arm64"]),
+        help="Which image to take of several platforms'.",
+    )
+    return option(function)
 
 
 def pairs_option(name: str, text: str) -> Callable[[_F], _F]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,16 @@ from nb2image.image.names import parse_name
 from nb2image.image.streams import checked, damaged
 from nb2image.target.model import Platform
 
-__all__ = ["Stored", "find_image", "open_image", "read_archive", "read_layout", "split_base", "stored_images"]
+__all__ = [
+    "Stored",
+    "find_image",
+    "images_of",
+    "open_image",
+    "read_archive",
+    "read_layout",
+    "split_base",
+    "stored_images",
+]
 
 # As much of a document as containers/image reads.
 _LARGEST_DOCUMENT = 4 << 20
@@ -50,11 +59,13 @@ _LAYER_TYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """One image of a layout or archive. ``names`` as its annotations or ``RepoTags`` have them."""
+    """One image of a layout or archive. ``names`` as its annotations or ``RepoTags`` have them; ``exact`` reads it
+    with its own manifest, whatever the media types, so that a copy has its digest (None: it has no manifest)."""
 
     names: tuple[str, ...]
     key: str
     read: Callable[[], Image]
+    exact: Callable[[], Image] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +200,7 @@ def _in_layout(files: Files, platform: Platform | None) -> list[Stored]:
     for image in found:
         known = merged.get(image.key)
         names = (*known.names, *image.names) if known else image.names
-        merged[image.key] = Stored(tuple(dict.fromkeys(names)), image.key, image.read)
+        merged[image.key] = replace(image, names=tuple(dict.fromkeys(names)))
     return list(merged.values())
 
 
@@ -218,11 +229,21 @@ class _Walk:
                 inner = _blob_document(files, descriptor)
                 yield from self.images(inner, descriptor.digest, own, depth + 1)
             elif descriptor.media_type in _MANIFEST_TYPES and _fits(row, self._platform):
-                yield Stored(own, descriptor.digest, _reader(files, descriptor, self._platform))
+                readers = (_reader(files, descriptor, self._platform, exact=exact) for exact in (False, True))
+                yield Stored(own, descriptor.digest, *readers)
 
 
-def _reader(files: Files, descriptor: Descriptor, platform: Platform | None) -> Callable[[], Image]:
-    return lambda: _from_manifest(files, descriptor, platform)
+def _reader(files: Files, descriptor: Descriptor, platform: Platform | None, *, exact: bool) -> Callable[[], Image]:
+    return lambda: _from_manifest(files, descriptor, platform, exact=exact)
+
+
+def images_of(files: Files, descriptor: Descriptor, platform: Platform | None) -> list[Stored]:
+    """The images for a platform (None: for every one) that a manifest or an index among ``files`` stands for.
+
+    Raises `NotAnImage`.
+    """
+    index = {"manifests": [descriptor.document()]}
+    return list({image.key: image for image in _Walk(files, platform).images(index, files.where)}.values())
 
 
 def _names(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -244,7 +265,7 @@ def _fits(row: Mapping[str, Any], platform: Platform | None) -> bool:
     return platform is None or pair == (platform.os, platform.architecture)
 
 
-def _from_manifest(files: Files, descriptor: Descriptor, platform: Platform | None) -> Image:
+def _from_manifest(files: Files, descriptor: Descriptor, platform: Platform | None, *, exact: bool = False) -> Image:
     raw = _blob(files, descriptor)
     manifest = _object(files, raw, f"manifest {descriptor.digest}")
     config = _descriptor(files, manifest.get("config"), f"config of manifest {descriptor.digest}")
@@ -262,7 +283,7 @@ def _from_manifest(files: Files, descriptor: Descriptor, platform: Platform | No
     if not _is_text_map(annotations):
         raise damaged(files.where, f"the annotations of {descriptor.digest} are no map of strings")
     image = _image(files, raw_config, layers, names, annotations, platform)
-    if (
+    if exact or (
         manifest.get("mediaType", MANIFEST_TYPE) == MANIFEST_TYPE
         and config.media_type == CONFIG_TYPE
         and layers == stored
@@ -270,6 +291,8 @@ def _from_manifest(files: Files, descriptor: Descriptor, platform: Platform | No
         # Cached properties of this object only: images made from it compute their own documents.
         image.__dict__["config_bytes"] = raw_config
         image.__dict__["manifest_bytes"] = raw
+    if exact:
+        image.__dict__["descriptor"] = descriptor
     return image
 
 

@@ -9,9 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +24,7 @@ from nb2image.index.credentials import Credentials, bare, expand, origin, redact
 from nb2image.index.pages import ACCEPT, IndexFile, NoIndexPage, read_page
 from nb2image.index.settings import Network, configured_urls, network, resolve
 from nb2image.pace import Pace, Stalled
+from nb2image.retries import AGAIN, Interrupted, Retry, certificate_error, delay, reason_of, retry_after
 
 if TYPE_CHECKING:
     import ssl
@@ -35,13 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexClient", "Interrupted", "Retry", "file_path", "is_missing", "refuse"]
 
 _R = TypeVar("_R")
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LONGEST_WAIT = 30.0
 _LARGEST_PAGE = 256 << 20
-
-
-class Interrupted(Exception):
-    """The work was called off from another thread."""
 
 
 def file_path(url: str) -> Path | None:
@@ -207,10 +200,7 @@ class IndexClient:
         """Sleep before attempt ``number + 1``: exponentially longer, with jitter, or as the server asks."""
         if self._stopped.is_set():
             raise Interrupted
-        if retry.after is not None:
-            self._sleep(min(retry.after, _LONGEST_WAIT))
-        else:
-            self._sleep(min(8.0, 0.25 * 2**number) * random.uniform(0.5, 1.0))
+        self._sleep(delay(number, retry))
         if self._stopped.is_set():
             raise Interrupted
 
@@ -261,8 +251,8 @@ class IndexClient:
                 self._open.add(response)
             if self._stopped.is_set():
                 raise Interrupted
-            if response.status_code in _AGAIN:
-                raise Retry(response.reason_phrase, response.status_code, _retry_after(response))
+            if response.status_code in AGAIN:
+                raise Retry(response.reason_phrase, response.status_code, retry_after(response))
             yield response
         except Stalled as error:
             raise Retry(str(error), answered=True) from error
@@ -291,13 +281,13 @@ class IndexClient:
             )
         if isinstance(error, httpx.DecodingError):
             return Retry("its answer is damaged (content encoding)", url=url, answered=True)
-        certificate = _certificate_error(error)
+        certificate = certificate_error(error)
         if certificate is not None:
             return IndexUnreachable(
                 f"{_host(url)} cannot be reached: its certificate is not trusted ({certificate}).",
                 hint="Set pip's `cert` (PIP_CERT) to the file of your authorities, or `trusted-host` to accept it.",
             )
-        reason = _reason(error, answered=answered)
+        reason = reason_of(error, answered=answered)
         unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
         return Retry(reason, unconnected=unconnected, answered=answered, url=url)
 
@@ -353,70 +343,6 @@ class IndexClient:
                     headers={"User-Agent": f"nb2image/{__version__}"},
                 )
             return self._client
-
-
-class Retry(Exception):
-    """A failure that may pass. ``status`` where that is the failure; ``after`` seconds that the answer asks to wait;
-    ``unconnected`` where the host was not even reached, ``answered`` where an answer had begun; ``url`` where a
-    redirect had led by then."""
-
-    def __init__(
-        self,
-        reason: str,
-        status: int | None = None,
-        after: float | None = None,
-        *,
-        unconnected: bool = False,
-        answered: bool = False,
-        url: str | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.after = after
-        self.unconnected = unconnected
-        self.answered = answered
-        self.url = url
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """RFC 9110, 10.2.3: seconds or a date."""
-    import email.utils
-
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _certificate_error(error: BaseException | None) -> str | None:
-    import ssl
-
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _reason(error: Exception, *, answered: bool) -> str:
-    import httpx
-
-    if isinstance(error, httpx.ConnectTimeout):
-        return "connecting took too long"
-    if isinstance(error, httpx.TimeoutException):
-        return "it stopped sending" if answered else "it did not answer in time"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror[0].lower() + cause.strerror[1:]
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx.RemoteProtocolError):
-        return "it closed the connection in mid-answer" if answered else "it closed the connection without an answer"
-    return f"the connection broke ({type(error).__name__})"
 
 
 # Loading authorities takes a tenth of a second, and a build has two clients.
