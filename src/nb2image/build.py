@@ -177,7 +177,7 @@ def _system(plan: Plan, base: Base, store: Store, listener: Listener) -> tuple[P
     from nb2image.system.add import delivered
 
     with stage(listener, "system", plan.notebook.name):
-        return delivered(plan, base, store, listener)
+        return delivered(plan, base, (), store, listener)
 
 
 def _with_sources_built(plan: Plan, base: Base, store: Store, listener: Listener) -> Plan:

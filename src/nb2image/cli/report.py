@@ -71,6 +71,10 @@ def _system(plan: Plan) -> dict[str, Any] | None:
     lock = plan.system.lock
     return {
         "asked": [str(each) for each in plan.system.wanted],
+        "libraries": [
+            {"soname": each.soname, "needed_by": list(each.by), "package": lock.libraries.get(each.soname) or None}
+            for each in plan.system.needed
+        ],
         "suite": lock.suite,
         "date": lock.date,
         "digest": lock.digest,

@@ -28,7 +28,8 @@ from nb2image.system.lay import LAYING, lay
 from nb2image.system.overlay import is_kept
 from nb2image.system.resolve import resolve_beyond
 from nb2image.system.scripts import left_undone
-from nb2image.system.wanted import APT_LOCK, Wanted, apt_file
+from nb2image.system.sonames import read_sonames
+from nb2image.system.wanted import APT_LOCK, Needed, Wanted, apt_file
 
 if TYPE_CHECKING:
     from nb2image.plan import Plan
@@ -41,14 +42,17 @@ _UNDONE = "system-undone"
 
 @dataclass(frozen=True)
 class SystemPackages:
-    """What is added to a base. ``lock.packages`` is empty where the base has everything that was wanted already."""
+    """What is added to a base: packages by name, and those that have missing libraries. ``lock.packages`` is empty
+    where the base has everything that was wanted already."""
 
     wanted: tuple[Wanted, ...]
     lock: SystemLock
+    needed: tuple[Needed, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(sorted(each.name for each in self.wanted))
+        """Names of the packages that there is a reason for, sorted."""
+        return tuple(sorted({*(each.name for each in self.wanted), *filter(None, self.lock.libraries.values())}))
 
     def labels(self) -> dict[str, str]:
         """What an image's labels say of it, by the end of their names."""
@@ -61,12 +65,32 @@ class SystemPackages:
         from nb2image.sizes import shown
 
         asked = ", ".join(self.names)
+        if self.needed and not asked:
+            return "No Debian packages are added."
         if not self.lock.packages:
             return f"The base has all that was asked for: {asked}."
         added = {deb.name for deb in self.lock.packages}
         others = len(added - set(self.names))
         more = f" and {others} packages that they depend on" if others > 1 else " and one more" if others else ""
         return f"Debian packages are added: {asked}{more}, {shown(self.lock.size)}."
+
+    def reasons(self) -> tuple[str, ...]:
+        """Why packages were added that nobody named, and which libraries no package has."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        texts = []
+        for each in self.needed:
+            name = self.lock.libraries.get(each.soname)
+            if name:
+                found.setdefault(each.by, []).append(f"{each.soname} (added: {name})")
+            else:
+                texts.append(
+                    f"No package of Debian {self.lock.suite} has {each.soname}, which {_names(each.by)} needs."
+                )
+        return (*(f"{_names(by)} needs {', '.join(sonames)}." for by, sonames in found.items()), *texts)
+
+
+def _names(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''} each"
 
 
 def resolve(
@@ -75,32 +99,35 @@ def resolve(
     store: Store,
     listener: Listener,
     *,
+    needed: Sequence[Needed] = (),
     offline: bool,
     strict: bool = False,
     kept: Path | None = None,
     mirrors: Mirrors | None = None,
 ) -> SystemPackages:
-    """The packages that a base lacks of those that are wanted and of what these depend on.
+    """The packages that a base lacks of those that are wanted, of those that have the needed libraries, and of what
+    these depend on.
 
     ``kept`` is a lock that the user has kept; without one that fits, what was resolved before for the same names and
     the same base is taken from the store, and else Debian's signed index is asked. Raises `SystemPackagesUnusable`,
     `NotCached` (``offline``), `IndexFailure`, `BadSignature`, and `BaseError` for a file that is no lock.
     """
     names = " ".join(sorted(map(str, wanted)))
-    if kept is not None and (lock := _kept(kept, names, installed, listener, strict=strict)) is not None:
-        return SystemPackages(tuple(wanted), lock)
-    key = digest_of_key(_KIND, installed.digest, names)
+    sonames = sorted({each.soname for each in needed})
+    if kept is not None and (lock := _kept(kept, names, sonames, installed, listener, strict=strict)) is not None:
+        return SystemPackages(tuple(wanted), lock, tuple(needed))
+    key = digest_of_key(_KIND, installed.digest, names, *([sonames] if sonames else []))
     record = store.get_record(_KIND, key)
     if isinstance(record, str):
-        return SystemPackages(tuple(wanted), SystemLock.read(record, "what was resolved before"))
+        return SystemPackages(tuple(wanted), SystemLock.read(record, "what was resolved before"), tuple(needed))
     if offline:
         raise NotCached(
-            f"Which packages {names} need on {installed.suite} is not in the cache.",
+            f"Which packages {' '.join([*names.split(), *sonames])} need on {installed.suite} is not in the cache.",
             hint="Build once without --offline, or keep the lock that --apt-lock writes beside apt.txt as apt.lock.",
         )
-    lock = _resolved(wanted, names, installed, store, listener, mirrors)
+    lock = _resolved(wanted, names, sonames, installed, store, listener, mirrors)
     store.put_record(_KIND, key, lock.text())
-    return SystemPackages(tuple(wanted), lock)
+    return SystemPackages(tuple(wanted), lock, tuple(needed))
 
 
 def planned(plan: Plan, wanted: Sequence[Wanted], store: Store, listener: Listener) -> SystemPackages:
@@ -114,33 +141,51 @@ def planned(plan: Plan, wanted: Sequence[Wanted], store: Store, listener: Listen
     return _asked(plan, wanted, installed_in(plan.provider.deliver(candidate, listener), store), store, listener)
 
 
-def delivered(plan: Plan, base: Base, store: Store, listener: Listener) -> tuple[Plan, tuple[CachedLayer, ...]]:
+def delivered(
+    plan: Plan, base: Base, needed: Sequence[Needed], store: Store, listener: Listener
+) -> tuple[Plan, tuple[CachedLayer, ...]]:
     """The plan for a base that is here, which may be another one than was planned with, and the layer that adds its
-    system packages, if any is lacking. Raises what `resolve` and `system_layer` raise."""
-    assert plan.system is not None
+    system packages, if any is lacking: those that were asked for and those that have the ``needed`` libraries.
+
+    Raises what `resolve` and `system_layer` raise.
+    """
     installed = installed_in(base, store)
-    if plan.system.lock.base != installed.digest:
-        plan = replace(plan, system=_asked(plan, plan.system.wanted, installed, store, listener))
-    assert plan.system is not None
-    listener(Note(plan.system.sentence()))
-    lock = plan.system.lock
+    system = plan.system
+    if system is None or needed or system.lock.base != installed.digest:
+        system = _asked(plan, system.wanted if system is not None else (), installed, store, listener, needed)
+        plan = replace(plan, system=system)
+    for text in (system.sentence(), *system.reasons()):
+        listener(Note(text))
+    lock = system.lock
     if not lock.packages:
         return plan, ()
     return plan, (system_layer(base, installed, lock, store, listener, offline=plan.request.settings.offline),)
 
 
 def _asked(
-    plan: Plan, wanted: Sequence[Wanted], installed: Installed, store: Store, listener: Listener
+    plan: Plan,
+    wanted: Sequence[Wanted],
+    installed: Installed,
+    store: Store,
+    listener: Listener,
+    needed: Sequence[Needed] = (),
 ) -> SystemPackages:
     request = plan.request
-    file = apt_file(plan.notebook)
-    kept = file.with_name(APT_LOCK) if file is not None and file.with_name(APT_LOCK).is_file() else None
     return resolve(
-        wanted, installed, store, listener, offline=request.settings.offline, strict=request.strict, kept=kept
+        wanted,
+        installed,
+        store,
+        listener,
+        needed=needed,
+        offline=request.settings.offline,
+        strict=request.strict,
+        kept=apt_file(plan.notebook, APT_LOCK),
     )
 
 
-def _kept(file: Path, names: str, installed: Installed, listener: Listener, *, strict: bool) -> SystemLock | None:
+def _kept(
+    file: Path, names: str, sonames: Sequence[str], installed: Installed, listener: Listener, *, strict: bool
+) -> SystemLock | None:
     try:
         text = file.read_bytes()
     except OSError as error:
@@ -148,6 +193,8 @@ def _kept(file: Path, names: str, installed: Installed, listener: Listener, *, s
     lock = SystemLock.read(text, str(file))
     if lock.wanted != names:
         problem = f"{file.name} is for other packages ({lock.wanted or 'none'})"
+    elif lacking := [soname for soname in sonames if soname not in lock.libraries]:
+        problem = f"{file.name} does not say which package has {', '.join(lacking)}"
     elif lock.base != installed.digest:
         problem = f"{file.name} is for another base ({lock.suite} of {lock.day} on {lock.architecture})"
     else:
@@ -162,20 +209,28 @@ def _kept(file: Path, names: str, installed: Installed, listener: Listener, *, s
 def _resolved(
     wanted: Sequence[Wanted],
     names: str,
+    sonames: Sequence[str],
     installed: Installed,
     store: Store,
     listener: Listener,
     mirrors: Mirrors | None,
 ) -> SystemLock:
-    with Archives(mirrors if mirrors is not None else Mirrors.of_this_machine()) as archives:
+    places = mirrors if mirrors is not None else Mirrors.of_this_machine()
+    libraries: dict[str, str] = {}
+    if sonames:
+        known = read_sonames(installed.suite, installed.architecture, store, listener, mirrors=places)
+        libraries = {soname: next(iter(found), "") for soname, found in known.packages_with(sonames).items()}
+    with Archives(places) as archives:
         index = read_suite(installed.suite, installed.architecture, archives, store, listener)
-    added = resolve_beyond(index.packages, wanted, installed)
+    having = [Wanted(name, "", soname) for soname, name in libraries.items() if name]
+    added = resolve_beyond(index.packages, [*wanted, *having], installed)
     return SystemLock(
         suite=installed.suite,
         architecture=installed.architecture,
         date=index.date.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         base=installed.digest,
         wanted=names,
+        libraries=libraries,
         packages=tuple(locked_deb(name, stanza) for name, stanza in added.items()),
     )
 
@@ -211,7 +266,8 @@ def system_layer(
         below = read_filesystem(base.image, is_kept)
         return lay(below, debs, installed.packages, installed.architecture)
 
-    comment = f"Debian {lock.suite} of {lock.day}: {len(lock.packages)} packages for {lock.wanted}"
+    reasons = " ".join(filter(None, (lock.wanted, *lock.libraries)))
+    comment = f"Debian {lock.suite} of {lock.day}: {len(lock.packages)} packages for {reasons}"
     layer = cached_layer(store, key, comment, entries)
     for text in _remarks(lock, installed, store.get_record(_UNDONE, key) or ()):
         listener(Note(text))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nb2image.errors import SystemPackagesUnusable
 from nb2image.notebook.document import Notebook
 
-__all__ = ["APT_FILE", "APT_LOCK", "Wanted", "apt_file", "read_apt_file"]
+__all__ = ["APT_FILE", "APT_LOCK", "Needed", "Wanted", "apt_file", "read_apt_file"]
 
 APT_FILE = "apt.txt"
 APT_LOCK = "apt.lock"
@@ -30,10 +30,17 @@ class Wanted(NamedTuple):
         return f"{self.name}={self.version}" if self.version else self.name
 
 
-def apt_file(notebook: Notebook) -> Path | None:
-    """The ``apt.txt`` beside the notebook, else the one in the root of its repository."""
+class Needed(NamedTuple):
+    """A shared library that is missing, and the packages that need it."""
+
+    soname: str
+    by: tuple[str, ...]
+
+
+def apt_file(notebook: Notebook, name: str = APT_FILE) -> Path | None:
+    """The file of that name beside the notebook, else the one in the root of its repository."""
     for folder in (notebook.file.parent, notebook.root):
-        if folder is not None and (file := folder / APT_FILE).is_file():
+        if folder is not None and (file := folder / name).is_file():
             return file
     return None
 

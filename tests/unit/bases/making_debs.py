@@ -84,6 +84,8 @@ class Archive:
     date: str = "Thu, 19 Nov 2026 02:12:54 UTC"
     valid_until: str = "Thu, 26 Nov 2099 02:12:54 UTC"
     stanzas: dict[str, list[str]] = field(default_factory=dict)
+    contents: bytes | None = None
+    """``Contents-amd64.gz`` of the suite itself."""
 
     def add(self, text: str, files: Files, part: str = "", extra: Mapping[str, bytes] | None = None) -> Path:
         """Put a package into the pool; ``part``: empty, ``-updates`` or ``-security``."""
@@ -108,10 +110,14 @@ class Archive:
             index = folder / "main/binary-amd64/Packages.xz"
             index.parent.mkdir(parents=True, exist_ok=True)
             index.write_bytes(packages)
+            rows = [f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages.xz\n"]
+            if self.contents is not None and not part:
+                (folder / "main/Contents-amd64.gz").write_bytes(self.contents)
+                digest = hashlib.sha256(self.contents).hexdigest()
+                rows.append(f" {digest} {len(self.contents)} main/Contents-amd64.gz\n")
             release = (
                 f"Origin: Test\nCodename: {self.suite}{part}\nVersion: 12.9\nDate: {self.date}\n"
-                f"Valid-Until: {self.valid_until}\nSHA256:\n"
-                f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages.xz\n"
+                f"Valid-Until: {self.valid_until}\nSHA256:\n{''.join(rows)}"
             )
             signed = sign(self.key.signer(), release.encode(), mode=SignatureMode.CLEAR)
             (folder / "InRelease").write_bytes(signed)

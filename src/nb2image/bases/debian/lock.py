@@ -177,10 +177,12 @@ class ToolchainLock(_Lock):
 @dataclass(frozen=True)
 class SystemLock(_Lock):
     """Packages that were asked for and what they depend on, beyond those of a base. ``base`` is the digest of what is
-    installed there, ``wanted`` the names that were asked for, sorted and with a space between."""
+    installed there, ``wanted`` the names that were asked for, sorted and with a space between, ``libraries`` the
+    packages that were taken for missing libraries, by soname; empty where no package has one."""
 
     base: str
     wanted: str
+    libraries: Mapping[str, str]
 
     @cached_property
     def digest(self) -> str:
@@ -191,16 +193,24 @@ class SystemLock(_Lock):
     def subject(self) -> str:
         return f"the system packages for {self.suite}"
 
+    def _check(self) -> None:
+        super()._check()
+        if not all(isinstance(text, str) for text in (self.wanted, *self.libraries.values())):
+            raise ValueError("a name that is no text")
+
     @classmethod
     def read(cls, text: str | bytes, name: str) -> SystemLock:
         """Read a document; ``name`` stands in messages. Raises `BaseError` when it is none."""
-        return _read(cls, text, name, "system packages")
+        return _read(cls, text, name, "system packages", "Write a new one with `nb2image build --apt-lock`.")
 
 
 _Kind = TypeVar("_Kind", bound=_Lock)
 
 
-def _read(kind: type[_Kind], text: str | bytes, name: str, what: str) -> _Kind:
+_UPDATE = "Write a new one with `nb2image bases update`."
+
+
+def _read(kind: type[_Kind], text: str | bytes, name: str, what: str, hint: str = _UPDATE) -> _Kind:
     try:
         document: dict[str, Any] = json.loads(text)
         if document.pop("format") != _FORMAT:
@@ -210,7 +220,7 @@ def _read(kind: type[_Kind], text: str | bytes, name: str, what: str) -> _Kind:
     except (ValueError, TypeError, KeyError, AttributeError, InvalidVersion) as error:
         raise BaseError(
             f"{name} is no lock of {what}: {error}.",
-            hint="Write a new one with `nb2image bases update`.",
+            hint=hint,
         ) from error
     return lock
 

@@ -24,7 +24,7 @@ from nb2image.progress import Listener, Warned, stage
 if TYPE_CHECKING:
     from pysequoia import Cert
 
-__all__ = ["Release", "SuiteIndex", "read_release", "read_suite", "trusted_keys"]
+__all__ = ["Release", "SuiteIndex", "read_contents", "read_release", "read_suite", "trusted_keys"]
 
 _LARGEST_RELEASE = 4 << 20
 _HOST_KEYRINGS = ("debian-archive-keyring.pgp", "debian-archive-keyring.gpg")
@@ -153,6 +153,32 @@ def _read_part(
 
 def _packages(release: Release, architecture: str, root: str, archives: Archives, store: Store) -> str:
     path = f"main/binary-{architecture}/Packages.xz"
+    data = _fetched(release, path, architecture, root, archives, store).read_bytes()
+    try:
+        return lzma.decompress(data).decode()
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        raise IndexAnswered(f"{redact(root)}{path} cannot be read: {error}.", hint="Try another mirror.") from error
+
+
+def read_contents(suite: str, architecture: str, archives: Archives, store: Store) -> Path:
+    """The list of all files of a suite (``Contents-<architecture>.gz``), checked by its signed hash, in the store.
+
+    Raises what `read_suite` raises.
+    """
+    keys = trusted_keys()
+    problems: list[IndexFailure | BadSignature] = []
+    for place in archives.places("main", datetime.now(timezone.utc)):
+        root = f"{place}dists/{suite}/"
+        try:
+            signed = archives.text(root + "InRelease", _LARGEST_RELEASE)
+            release = read_release(signed, suite, keys, redact(root) + "InRelease")
+            return _fetched(release, f"main/Contents-{architecture}.gz", architecture, root, archives, store)
+        except (IndexFailure, BadSignature) as problem:
+            problems.append(problem)
+    raise next((p for p in problems if isinstance(p, BadSignature)), problems[0])
+
+
+def _fetched(release: Release, path: str, architecture: str, root: str, archives: Archives, store: Store) -> Path:
     if path not in release.files:
         raise IndexAnswered(
             f"{redact(root)}InRelease lists no {path}.",
@@ -162,11 +188,7 @@ def _packages(release: Release, architecture: str, root: str, archives: Archives
     file = store.find("bases", f"sha256:{digest}", size)
     if file is None:
         file = _first(archives, store, [root + p for p in _paths(path, digest, release)], f"sha256:{digest}", size)
-    data = file.read_bytes()
-    try:
-        return lzma.decompress(data).decode()
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise IndexAnswered(f"{redact(root)}{path} cannot be read: {error}.", hint="Try another mirror.") from error
+    return file
 
 
 def _paths(path: str, digest: str, release: Release) -> Iterator[str]:
