@@ -20,9 +20,9 @@ from nb2image.runtime import KERNEL, RUNNER, SUPPORT
 from nb2image.target.select import Chosen
 from nb2image.wheels.install import Scheme
 
-__all__ = ["Built", "Clock", "build", "build_planned"]
+__all__ = ["ENGINES_MOUNT", "Built", "Clock", "build", "build_planned"]
 
-_ENGINES_MOUNT = 100
+ENGINES_MOUNT = 100
 """Layers of an image at most: Docker's classic store takes 125 and podman 4.3 mounts 127; some room remains for
 those who build on top."""
 _SHORT = 0.3
@@ -221,10 +221,10 @@ def _check_base(plan: Plan, base: Base, listener: Listener) -> None:
 
 def _limits(base_layers: int) -> dict[str, int]:
     """How many layers each environment may have, so that engines mount the whole."""
-    room = _ENGINES_MOUNT - base_layers - _OWN_LAYERS
+    room = ENGINES_MOUNT - base_layers - _OWN_LAYERS
     if room < 6:
         raise TooManyLayers(
-            f"The base has {base_layers} layers, and engines mount about {_ENGINES_MOUNT} in all.",
+            f"The base has {base_layers} layers, and engines mount about {ENGINES_MOUNT} in all.",
             hint="Flatten the base, for example with `podman build --squash-all`.",
         )
     # A third for bytecode whether it is asked for or not, so that both modes cut the wheels alike.

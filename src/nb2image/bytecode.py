@@ -21,7 +21,7 @@ from nb2image.processes import pool, workers
 from nb2image.progress import Finished, Listener, Started
 from nb2image.wheels.install import Scheme
 
-__all__ = ["Part", "bytecode_layers"]
+__all__ = ["Part", "base_layer", "bytecode_layers"]
 
 
 class Part:
@@ -121,7 +121,7 @@ def bytecode_layers(
         if written is None:
             _pruned(part)
         layers.append(CachedLayer(store, written, part.comment, partial(_pruned, part)))
-    return [_base_layer(base, python, store, listener), *layers]
+    return [base_layer(base, python, store, listener), *layers]
 
 
 def _known(part: Part, python: str, store: Store) -> WrittenLayer | None:
@@ -151,7 +151,8 @@ def _compile_all(
             listener(Finished("bytecode", part.comment))
 
 
-def _base_layer(base: Base, python: str, store: Store, listener: Listener) -> CachedLayer:
+def base_layer(base: Base, python: str, store: Store, listener: Listener) -> CachedLayer:
+    """The bytecode of a base's standard library; ``python`` as `compiler_version` gives it."""
     from nb2image.layers.cached import cached_layer
 
     key = digest_of_key("bytecode of a base", WRITER, COMPILER, python, base.image.digest)

@@ -67,6 +67,7 @@ __all__ = [
     "SystemPackagesUnusable",
     "TargetError",
     "TooManyLayers",
+    "UnfitBase",
     "UnhashedPackage",
     "Unresolvable",
     "UnsupportedSource",
@@ -422,6 +423,12 @@ class NotVerified(ChangeError):
     """An image is not what its lock gives, or does not say enough for that to be known."""
 
     exit_code = 81
+
+
+class UnfitBase(ChangeError):
+    """An image's layers would not work on another base."""
+
+    exit_code = 82
 
 
 # -- registries ------------------------------------------------------------------------------------------------

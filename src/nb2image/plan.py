@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nb2image.sdists.build import BuiltWheel
     from nb2image.system.add import SystemPackages
 
-__all__ = ["Plan", "Request", "make_plan"]
+__all__ = ["Plan", "Request", "make_plan", "offered_bases"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         notebook = read_notebook(request.source, notebook=request.notebook)
         lock = read_lock(notebook)
         _check_freshness(lock, request, listener)
-        provider, candidates = _candidates(request, store)
+        provider, candidates = offered_bases(request, store)
     with stage(listener, "match", notebook.name):
         complete = _completed(lock, request.settings, store, listener)
         # The images of a layout or archive are all meant by its path; one of Debian's is meant by its name.
@@ -185,7 +185,8 @@ def _check_freshness(lock: Lock, request: Request, listener: Listener) -> None:
     listener(Warned(text, hint))
 
 
-def _candidates(request: Request, store: Store) -> tuple[Provider, Sequence[Candidate]]:
+def offered_bases(request: Request, store: Store) -> tuple[Provider, Sequence[Candidate]]:
+    """What the request's ``base`` may mean, and who provides it. Raises `NoMatchingBase` or `NotAnImage`."""
     from nb2image.bases.debian.provider import DebianProvider
 
     debian = DebianProvider(store, platform=request.platform, strict=request.strict, offline=request.settings.offline)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "inspect": "Show what is in an image.",
     "diff": "Show what differs between two images.",
     "verify": "Check that an image is what its lock gives.",
+    "rebase": "Put an image on another base without building it anew.",
     "bases": "List the base images, and lock them anew.",
     "cache": "Show or prune the cache.",
     "doctor": "Show which engines, tools and indexes are usable here.",

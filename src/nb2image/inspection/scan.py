@@ -23,7 +23,7 @@ __all__ = ["DPKG", "LOCK", "Scan", "is_whiteout", "scan"]
 DPKG = "var/lib/dpkg"
 LOCK = "opt/nb2image/pylock.toml"
 _KEPT = re.compile(
-    r"(?:.*/)?[^/]+\.dist-info/RECORD"
+    r"(?:.*/)?[^/]+\.dist-info/(?:RECORD|WHEEL)"
     rf"|{DPKG}/(?:status|info/[^/]+\.list|status\.d/[^/]+)"
     rf"|{re.escape(LOCK)}"
     r"|(?:usr/lib|etc)/os-release"

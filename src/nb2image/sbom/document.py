@@ -7,6 +7,7 @@ reads theirs reads this. Nothing in it tells where, when or by whom an image was
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,15 +18,17 @@ from nb2image import __version__
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
 from nb2image.environment import Wheel
+from nb2image.errors import NotAnImage
 from nb2image.image.model import Layer, canonical_json
 from nb2image.plan import Plan
 from nb2image.runtime import KERNEL, WORK
+from nb2image.runtime import SBOM as SBOM_PATH
 from nb2image.target.model import Target
 
 if TYPE_CHECKING:
     from packaging.pylock import PackageSdist
 
-__all__ = ["SBOM", "sbom"]
+__all__ = ["SBOM", "rebased", "sbom"]
 
 SBOM = "1"
 """Version of what a document says: raised with every change of it, and of the pinned libraries that write it."""
@@ -98,9 +101,50 @@ def sbom(
     incomplete = [ref for part in parts for ref in part.get("incomplete", ())]
     if incomplete:
         document["compositions"] = [{"aggregate": "incomplete", "assemblies": incomplete}]
+    return _numbered(document)
+
+
+def _numbered(document: Mapping[str, Any]) -> bytes:
     # RFC 9562, section 5.5: a name-based UUID, of the document without it.
     digest = hashlib.sha1(_NAMESPACE.bytes + canonical_json(document), usedforsecurity=False).digest()
     return canonical_json({**document, "serialNumber": UUID(bytes=digest[:16], version=5).urn})
+
+
+def rebased(data: bytes, base: Base, store: Store) -> bytes:
+    """The bill of materials of an image on another base, without packages added to either.
+
+    Raises `NotAnImage` when it is none that nb2image wrote.
+    """
+    try:
+        document = json.loads(data)
+        edges = {row["ref"]: row.get("dependsOn", []) for row in document["dependencies"]}
+        old = set()
+        waiting = ["base"]
+        while waiting:
+            ref = waiting.pop()
+            if ref not in old:
+                old.add(ref)
+                waiting += edges.get(ref, ())
+        components = {each["bom-ref"]: each for each in document["components"] if each["bom-ref"] not in old}
+        part = _base(base, (), (), store)
+        components |= {each["bom-ref"]: each for each in part["components"]}
+        edges = {ref: needed for ref, needed in edges.items() if ref not in old} | dict(part["requires"])
+        others = [row["assemblies"] for row in document.pop("compositions", ())]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NotAnImage(
+            f"The image's {SBOM_PATH} is none that nb2image wrote.", hint="Build the image anew on the other base."
+        ) from error
+    incomplete = [*part.get("incomplete", ()), *(ref for refs in others for ref in refs if ref not in old)]
+    document.pop("serialNumber", None)
+    document |= {
+        "components": [components[ref] for ref in sorted(components)],
+        "dependencies": [
+            {"ref": ref, **({"dependsOn": sorted(needed)} if needed else {})} for ref, needed in sorted(edges.items())
+        ],
+    }
+    if incomplete:
+        document["compositions"] = [{"aggregate": "incomplete", "assemblies": incomplete}]
+    return _numbered(document)
 
 
 def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:

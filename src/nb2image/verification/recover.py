@@ -86,6 +86,12 @@ def recover(
         named = found.notebook if notebook.is_dir() else None
         return Recovered(replace(request, source=notebook, notebook=named))
     _extract(image, found, folder)
+    if any(label.startswith("io.nb2image.system.") for label in found.labels) and not any(folder.rglob("apt.txt")):
+        raise NotVerified(
+            f"{found.provenance.reference} has packages of its base's distribution added, and not the file that asked "
+            "for them.",
+            hint="Name the notebook that it was built from, beside its apt.txt: --notebook PATH.",
+        )
     request = replace(request, **_source(folder, found.notebook))
     if request.source == folder or _carries_lock(request.source):
         return Recovered(request)

@@ -1,0 +1,276 @@
+"""An image's layers on another base: what the base decides is written anew, everything else is kept byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from packaging.tags import parse_tag
+
+from nb2image.bases.facts import read_target
+from nb2image.bases.model import Base
+from nb2image.build import ENGINES_MOUNT
+from nb2image.cache import Store
+from nb2image.errors import UnfitBase
+from nb2image.image.filesystem import content, members
+from nb2image.image.model import DEFAULT_PATH, Config, Descriptor, Image, Layer
+from nb2image.inspection.inspect import inspect_scanned
+from nb2image.inspection.model import Inspection, Provenance
+from nb2image.inspection.scan import Scan, scan
+from nb2image.layers.cached import CachedLayer, store_layer
+from nb2image.layers.entry import BytesContent, Entry, HardLink, Link
+from nb2image.layers.write import WrittenLayer
+from nb2image.progress import Listener, Warned, stage
+from nb2image.runtime import KERNEL, RUNNER, SBOM, SUPPORT
+from nb2image.runtime.entries import Mode, environment_entries, execution
+from nb2image.target.model import Target
+
+__all__ = ["Rebased", "rebased"]
+
+_BASE_NAME = "org.opencontainers.image.base.name"
+_BASE_DIGEST = "org.opencontainers.image.base.digest"
+_SYSTEM = "io.nb2image.system."
+_OWN_MEMBERS = ("User", "WorkingDir", "Entrypoint", "Cmd", "ExposedPorts", "StopSignal")
+"""What nb2image sets of the configuration; a base's own values of these are replaced by each build."""
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """The image on its new base. ``kept`` layers are those of the old one, ``written`` were made anew."""
+
+    image: Image
+    kept: int
+    written: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A layer as it was, with what the old image's history says of it."""
+
+    layer: Layer
+    comment: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.layer.descriptor
+
+    @property
+    def diff_id(self) -> str:
+        return self.layer.diff_id
+
+    def open(self) -> BinaryIO:
+        return self.layer.open()
+
+    def file(self) -> Path | None:
+        return self.layer.file()
+
+
+def rebased(image: Image, provenance: Provenance, base: Base, store: Store, listener: Listener) -> Rebased:
+    """Put the layers that nb2image built on ``base``. Raises `UnfitBase` where they would not work there."""
+    scanned = scan(image, provenance.reference, listener)
+    found = inspect_scanned(image, provenance, scanned)
+    with stage(listener, "rebase", provenance.reference):
+        count = _base_layers(found)
+        old = read_target(Image(image.config, image.layers[:count]), store)
+        _check(found, scanned, old, base, len(image.layers) - count)
+        comments = _comments(image)
+        layers: list[Layer] = []
+        for number in range(count, len(image.layers)):
+            layer = image.layers[number]
+            new = _replaced(found, scanned, number, layer, old, base, comments[number], store, listener)
+            layers.append(new if new is not None else _Kept(layer, comments[number]))
+    written = sum(isinstance(layer, CachedLayer) for layer in layers)
+    return Rebased(_image(image, found, base, layers, listener), len(layers) - written, written)
+
+
+def _base_layers(found: Inspection) -> int:
+    name = found.provenance.reference
+    if found.base_layers is None or found.mode not in {"jupyter", "batch"}:
+        raise UnfitBase(
+            f"{name} does not say which of its layers are its base's, so they cannot be replaced.",
+            hint="Only images that nb2image built can be put on another base.",
+        )
+    if any(label.startswith(_SYSTEM) for label in found.labels):
+        raise UnfitBase(
+            f"{name} has packages of its base's distribution added, which belong to that base.",
+            hint="Build it anew: `nb2image build --base NEW`.",
+        )
+    return found.base_layers
+
+
+# -- whether it fits ----------------------------------------------------------------------------------------
+
+
+def _check(found: Inspection, scanned: Scan, old: Target, base: Base, layers: int) -> None:
+    name, new = found.provenance.reference, base.target
+    hint = "Choose a base with the same Python and at least the same glibc, or build the image anew."
+    if new.platform != found.platform:
+        raise UnfitBase(f"{name} is for {found.platform}, and {base.name} for {new.platform}.", hint=hint)
+    if new.minor != old.minor:
+        raise UnfitBase(
+            f"The packages in {name} are those of Python {old.minor}, and {base.name} has {new.python}.", hint=hint
+        )
+    if len(base.image.layers) + layers > ENGINES_MOUNT:
+        raise UnfitBase(
+            f"{base.name} has {len(base.image.layers)} layers and {name} {layers} more; engines mount {ENGINES_MOUNT}.",
+            hint="Flatten the base, for example with `podman build --squash-all`.",
+        )
+    wrong = [text for path, tags in _wheel_tags(scanned) if (text := _misfit(path, tags, old, new))]
+    if wrong:
+        raise UnfitBase(
+            f"{base.name} ({new}) cannot hold {len(wrong)} of the packages in {name}.", hint=hint, details=tuple(wrong)
+        )
+
+
+def _wheel_tags(scanned: Scan) -> Iterator[tuple[str, list[str]]]:
+    """The tags that each installed wheel states (binary distribution format; "File contents", WHEEL)."""
+    folders = tuple(f"{prefix[1:]}/" for prefix in (KERNEL, RUNNER, SUPPORT))
+    for path, data in sorted(scanned.kept.items()):
+        if path.endswith(".dist-info/WHEEL") and path.startswith(folders):
+            lines = (line.partition(":") for line in data.decode(errors="replace").splitlines())
+            yield path, [value.strip() for name, _, value in lines if name.strip().lower() == "tag"]
+
+
+def _misfit(path: str, stated: list[str], old: Target, new: Target) -> str:
+    """Why a wheel does not fit a target, empty where it does."""
+    tags = {tag for text in stated for tag in parse_tag(text)}
+    stem = path.split("/")[-2].removesuffix(".dist-info")
+    if not tags & set(new.tags):
+        # Some wheels state other tags than their file names do: what the old base took shows it.
+        if not tags & set(old.tags) and _glibc(new) >= _glibc(old):
+            return ""
+        return f"{stem} is for {', '.join(sorted({tag.platform for tag in tags})) or 'nothing that it states'}"
+    local = all(tag.platform.startswith("linux_") for tag in tags)
+    if local and _glibc(new) < _glibc(old):
+        return f"{stem} was built on glibc {old.glibc}"
+    return ""
+
+
+def _glibc(target: Target) -> tuple[int, ...]:
+    return target.glibc.release if target.glibc is not None else (0,)
+
+
+# -- layers -------------------------------------------------------------------------------------------------
+
+
+def _comments(image: Image) -> list[str]:
+    """What the history says of each layer, word for word."""
+    rows = [row for row in json.loads(image.config_bytes).get("history") or () if not row.get("empty_layer")]
+    found = [str(row.get("comment") or "") for row in rows]
+    return [*found, *[""] * (len(image.layers) - len(found))]
+
+
+def _replaced(
+    found: Inspection,
+    scanned: Scan,
+    number: int,
+    layer: Layer,
+    old: Target,
+    base: Base,
+    comment: str,
+    store: Store,
+    listener: Listener,
+) -> CachedLayer | None:
+    """What stands in place of a layer on the new base, None where that is the layer itself."""
+    role = found.layers[number].role
+    if role == "runtime":
+        # The shells of the environments name the base's Python.
+        shells = [*environment_entries(RUNNER, base.target), *environment_entries(KERNEL, base.target)]
+        if shells == [*environment_entries(RUNNER, old), *environment_entries(KERNEL, old)]:
+            return None
+        return _written(store, comment, lambda: _entries(layer, {entry.path: entry for entry in shells}))
+    if role == "bytecode" and not any(
+        file.layer == number and file.path.startswith(tuple(f"{each[1:]}/" for each in (KERNEL, RUNNER, SUPPORT)))
+        for file in found.files
+    ):
+        from nb2image.bases.interpreter import compiler_version
+        from nb2image.bytecode import base_layer
+
+        # Sources of another base: bytecode that is not checked against them must go with them.
+        return base_layer(base, compiler_version(base, store, listener), store, listener)
+    node = scanned.files.nodes.get(SBOM[1:])
+    if node is not None and node.layer == number:
+        from nb2image.sbom.document import rebased as rebased_document
+
+        def entries() -> list[Entry]:
+            (document,) = (
+                content(tar, info, layer) for path, info, tar in members(layer) if path == SBOM[1:] and info.isreg()
+            )
+            changed = BytesContent(rebased_document(document, base, store))
+            return _entries(layer, {SBOM[1:]: Entry(SBOM[1:], 0o644, changed)})
+
+        return _written(store, comment, entries)
+    return None
+
+
+def _written(store: Store, comment: str, entries: Callable[[], list[Entry]]) -> CachedLayer:
+    written: WrittenLayer = store_layer(store, entries())
+    return CachedLayer(store, written, comment, lambda: store_layer(store, entries()))
+
+
+def _entries(layer: Layer, changed: Mapping[str, Entry]) -> list[Entry]:
+    """The entries of a layer, some of them others."""
+    found: dict[str, Entry] = {}
+    for path, info, tar in members(layer):
+        if not path:
+            continue
+        value = (
+            BytesContent(content(tar, info, layer))
+            if info.isreg()
+            else Link(info.linkname)
+            if info.issym()
+            else HardLink(info.linkname)
+            if info.islnk()
+            else None
+        )
+        found[path] = Entry(path, info.mode & 0o7777, value, info.uid, info.gid)
+    # The Python's own name is among the links of an environment.
+    stale = {path for path in found if _is_shell(path)} - changed.keys() if _is_shell(next(iter(changed))) else set()
+    return [entry for path, entry in {**found, **changed}.items() if path not in stale]
+
+
+def _is_shell(path: str) -> bool:
+    return path.startswith(
+        tuple(f"{prefix[1:]}/{name}" for prefix in (KERNEL, RUNNER) for name in ("bin/python", "pyvenv.cfg"))
+    )
+
+
+# -- documents ----------------------------------------------------------------------------------------------
+
+
+def _image(image: Image, found: Inspection, base: Base, layers: list[Layer], listener: Listener) -> Image:
+    """The new image; what it says of itself is as before, but for the base."""
+    mode: Mode = "batch" if found.mode == "batch" else "jupyter"
+    own = execution(mode, found.notebook)["Env"]
+    path = base.image.config.env.get("PATH", DEFAULT_PATH)
+    new: dict[str, str] = {}
+    for name, value in image.config.env.items():
+        if name == "PATH":
+            new[name] = f"{KERNEL}/bin:{RUNNER}/bin:{path}"
+        elif name in own or name not in base.image.config.env:
+            new[name] = value
+        elif base.image.config.env[name] != value:
+            text = f"{name} is {base.image.config.env[name]!r} on {base.name}, and was {value!r}; the base's is taken."
+            listener(Warned(text, "Build the image anew with --env to have another."))
+    stated = {_BASE_NAME: base.reference, _BASE_DIGEST: base.image.digest}
+    labels = {**image.config.labels, **stated, "io.nb2image.python": str(base.target.python)}
+    members_ = {name: image.config.execution.get(name) for name in _OWN_MEMBERS}
+    config: Config = base.image.config.with_execution(**members_).with_env(_ordered(new, own)).with_labels(labels)
+    created: Any = image.config.document.get("created")
+    if created:
+        config = config.with_created(str(created))
+    # Archives of engines have no annotations; a build states the same in both places.
+    said = image.annotations or {
+        name: value for name, value in labels.items() if name.startswith(("org.opencontainers.image.", "io.nb2image."))
+    }
+    annotations = {**said, **stated, "io.nb2image.python": str(base.target.python)}
+    return base.image.with_layers(layers).with_config(config).annotated(annotations)
+
+
+def _ordered(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """A build sets its own variables first, then those it was asked for."""
+    first = {name: env[name] for name in own if name in env}
+    return {**first, **env}
