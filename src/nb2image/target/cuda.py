@@ -314,8 +314,8 @@ def advice(need: Need, python: str, rules: Rules) -> str:
     if fitting:
         # The nearest that is enough, with the right Python where there is one.
         image = min(fitting, key=lambda each: (each.python != python, each.cuda.version, each.tag))
-        brings = "which its Ubuntu packages, " if image.python == python else ""
-        base = f"add Python {python}, {brings}to {image.tag} and give the result with --base"
+        brings = ", which its Ubuntu packages," if image.python == python else ""
+        base = f"add Python {python}{brings} to {image.tag} and give the result with --base"
         return base + (f"; or {newer}" if newer else "")
     none = "no image that NVIDIA still offers has these libraries together"
     return f"{newer}, since {none}" if newer else f"lock versions that bring CUDA as wheels, since {none}"

@@ -110,14 +110,14 @@ class _Tried:
         return ""
 
     def rank(self) -> tuple[object, ...]:
-        """Larger is better. That a base is mended, and brings no CUDA for nothing, goes before everything but
+        """Larger is better. That a base brings no gigabytes for nothing, and is mended, goes before everything but
         fitting; then wheels before building, then the newest glibc and Python, the smallest, what is here already."""
         candidate, selection = self.candidate, self.selection
         return (
             -len(selection.misses),
             not self.lacks,
-            not self.past,
             not self.idle_cuda,
+            not self.past,
             -len(selection.sources),
             candidate.target.glibc or Version("0"),
             candidate.target.python.release[:2],
@@ -171,7 +171,10 @@ def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, rules: Ru
     if best.lacks:
         raise _no_cuda(best, rules)
     chosen = best.candidate
-    others = [c for c in candidates if c not in fitting]
+    wanted = Version(python or chosen.target.minor).minor
+    others = sorted(
+        (c for c in candidates if c not in fitting), key=lambda c: (abs(c.target.python.minor - wanted), c.name)
+    )
     rows = (*(_row(each, best) for each in tried), *(_other(c, named, python, asker, lock) for c in others))
     reasons = tuple(_reasons(lock, best, python, asker, wishes))
     note = (
@@ -186,7 +189,7 @@ def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, rules: Ru
 
 
 def _last_resort(wishes: Wishes) -> str:
-    why = "it was asked for" if wishes.base else "no other base fits the lock"
+    why = "it was asked for" if wishes.base else "no better one fits the lock"
     return f"{why}, and nobody mends its security faults. Lock the notebook for a newer Python when you can."
 
 
@@ -255,10 +258,10 @@ def _against(tried: _Tried) -> Iterable[str]:
 def _worse(tried: _Tried, best: _Tried) -> str:
     """The first thing in which a usable base is behind the chosen one."""
     mine, other = tried.candidate, best.candidate
-    if tried.past and not best.past:
-        return f"out of support since {mine.end_of_life}"
     if tried.idle_cuda and not best.idle_cuda:
         return f"brings {mine.target.cuda}, which nothing would load"
+    if tried.past and not best.past:
+        return f"out of support since {mine.end_of_life}"
     if len(tried.selection.sources) > len(best.selection.sources):
         return f"{len(tried.selection.sources)} packages would have to be built from source distributions"
     if mine.target.glibc != other.target.glibc:
@@ -333,8 +336,8 @@ def _no_cuda(best: _Tried, rules: Rules) -> NoCuda:
         )
     python = best.candidate.target.minor
     return NoCuda(
-        f"--gpu asks for CUDA, {_listed(best.cuda)} from the base, and none that fits the lock has it: "
-        f"{best.candidate.name} lacks {best.lacks}.",
+        f"--gpu asks for CUDA, {_listed(best.cuda)} from the base, and no base that fits the lock has "
+        f"{'that' if best.candidate.target.cuda is None else f'it: {best.candidate.name} lacks {best.lacks}'}.",
         hint=f"{_capital(advice(best.cuda, python, rules))}.",
     )
 
