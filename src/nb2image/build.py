@@ -86,6 +86,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
         clock(Note(text))
     base = _base(plan, store, clock)
     _check_base(plan, base, clock)
+    plan = plan.on(base.target)
     plan, below = _system(plan, base, store, clock)
     limits = _limits(len(base.image.layers) + len(below))
     if plan.sources:
@@ -215,7 +216,7 @@ def _check_base(plan: Plan, base: Base, listener: Listener) -> None:
     ):
         raise NoMatchingBase(
             f"The base {base.name} turned out to be {base.target}, and {expected} was announced.",
-            hint="Its lock is out of step; run `nb2image bases update`.",
+            hint="Its lock is out of step: run `nb2image bases update`; or correct the catalogue that announced it.",
         )
 
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousNotebook",
+    "BadCatalogue",
     "BadSdist",
     "BadSignature",
     "BadWheel",
@@ -359,6 +360,12 @@ class SystemPackagesUnusable(BaseError):
     Debian's."""
 
     exit_code = 55
+
+
+class BadCatalogue(BaseError):
+    """A catalogue of bases, or the configuration that names one, has an error; names file, line and key."""
+
+    exit_code = 57
 
 
 # -- outputs -------------------------------------------------------------------------------------------------

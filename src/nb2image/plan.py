@@ -22,6 +22,7 @@ from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, Source, select
 
 if TYPE_CHECKING:
+    from nb2image.bases.catalogue import CatalogueEntry
     from nb2image.runtime.entries import Mode
     from nb2image.sdists.build import BuiltWheel
     from nb2image.system.add import SystemPackages
@@ -37,7 +38,8 @@ class Request:
     batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
     ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
     ``build_sdists``: whether packages without a wheel are built from their source distributions where they can be.
-    ``gpu``: the image is to use GPUs, so that CUDA is required.
+    ``gpu``: the image is to use GPUs, so that CUDA is required. ``catalogues`` are files of bases over those of the
+    configuration.
     """
 
     source: Path
@@ -55,6 +57,7 @@ class Request:
     outputs: tuple[Path, ...] = ()
     build_sdists: Literal["auto", "never"] = "auto"
     gpu: bool = False
+    catalogues: tuple[Path, ...] = ()
 
     @property
     def own_settings(self) -> IndexSettings:
@@ -91,6 +94,11 @@ class Plan:
         kernel = sorted((*self.kernel, *(each.chosen for each in built)), key=lambda each: each.package.name)
         return replace(self, kernel=tuple(kernel), built=tuple(built))
 
+    def on(self, target: Target) -> Plan:
+        """The plan with the facts of the base as they are in it, where a catalogue stated them less exactly."""
+        candidate = replace(self.match.candidate, target=target)
+        return replace(self, match=replace(self.match, candidate=candidate))
+
     @property
     def target(self) -> Target:
         return self.match.candidate.target
@@ -112,7 +120,8 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         notebook = read_notebook(request.source, notebook=request.notebook)
         lock = read_lock(notebook)
         _check_freshness(lock, request, listener)
-        provider, candidates = offered_bases(request, store)
+        offered = offered_bases(request, store)
+        candidates = [candidate for _, candidate in offered]
     with stage(listener, "match", notebook.name):
         complete = _completed(lock, request.settings, store, listener)
         # The images of a layout or archive are all meant by its path; one of Debian's is meant by its name.
@@ -121,6 +130,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         found = _matched(complete, candidates, wishes, store, listener)
         for warning in (*found.warnings, *_driver_warnings(found, request)):
             listener(Warned(warning))
+        provider = next(provider for provider, candidate in offered if candidate is found.candidate)
         target = found.candidate.target
         kernel = found.selection.chosen
         runner = _own(request.mode, target, request, store, listener)
@@ -185,31 +195,52 @@ def _check_freshness(lock: Lock, request: Request, listener: Listener) -> None:
     listener(Warned(text, hint))
 
 
-def offered_bases(request: Request, store: Store) -> tuple[Provider, Sequence[Candidate]]:
-    """What the request's ``base`` may mean, and who provides it. Raises `NoMatchingBase` or `NotAnImage`."""
+def offered_bases(request: Request, store: Store) -> list[tuple[Provider, Candidate]]:
+    """What the request's ``base`` may mean, and who provides each. Raises `NoMatchingBase`, `NotAnImage` or
+    `BadCatalogue`."""
+    from nb2image.bases.catalogue import read_catalogues
+    from nb2image.bases.catalogued import CataloguedProvider
     from nb2image.bases.debian.provider import DebianProvider
 
+    catalogue = read_catalogues(request.catalogues)
     debian = DebianProvider(store, platform=request.platform, strict=request.strict, offline=request.settings.offline)
-    provider: Provider = debian
-    candidates = debian.candidates()
-    if request.base != "auto" and request.base not in {candidate.name for candidate in candidates}:
+    catalogued = CataloguedProvider(catalogue, request.platform, store)
+    offered: list[tuple[Provider, Candidate]] = [
+        *((debian, replace(each, end_of_life=catalogue.end_of_life(each.name))) for each in debian.candidates()),
+        *((catalogued, each) for each in catalogued.candidates()),
+    ]
+    names = {candidate.name for _, candidate in offered}
+    if request.base != "auto" and request.base not in names:
         from nb2image.bases.layout import LayoutProvider
         from nb2image.image.read import split_base
 
+        if (entry := catalogue.entries.get(request.base)) is not None:
+            raise _not_here(entry, request.platform)
         if "/" not in request.base and not split_base(request.base)[0].exists():
-            names = [*sorted(candidate.name for candidate in candidates), "the path of an OCI layout or archive"]
             raise NoMatchingBase(
                 f"There is no base named {request.base!r}, and nothing of that name here.",
-                hint=f"Choose one of {', '.join(names)}.",
+                hint=f"Choose one of {', '.join((*sorted(names), 'the path of an OCI layout or archive'))}.",
             )
         provider = LayoutProvider(Path(request.base), request.platform, store)
-        candidates = provider.candidates()
-    if not candidates:
+        offered = [(provider, candidate) for candidate in provider.candidates()]
+    if not offered:
         raise NoMatchingBase(
             f"There is no base image for {request.platform}.",
             hint="Give one as an OCI layout or archive: --base PATH.",
         )
-    return provider, candidates
+    return offered
+
+
+def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
+    """Why a base of the catalogue is no candidate."""
+    if str(platform) not in entry.platforms:
+        what, hint = f"is for {', '.join(entry.platforms)}, not for {platform}", "Choose another base or --platform."
+    elif entry.python is None:
+        what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
+    else:
+        what = f"is in a registry, as {entry.reference}"
+        hint = f"Copy it here, `skopeo copy docker://{entry.reference} oci:DIR:TAG`, and name DIR with --base."
+    return NoMatchingBase(f"The base {entry.name} {what}.", hint=hint)
 
 
 def _completed(lock: Lock, settings: IndexSettings, store: Store, listener: Listener) -> Lock:

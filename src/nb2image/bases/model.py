@@ -21,7 +21,7 @@ class Candidate:
     ``name`` is what ``--base`` takes (``bookworm``), ``target`` its facts as its lock or document states them,
     ``size`` its compressed size in bytes (for the choice among equals), ``origin`` one phrase on where it comes
     from (``Debian 12, 63 packages of 2026-11-20``), ``end_of_life`` the last day on which whoever makes it mends it,
-    ``cached`` whether it is on this machine.
+    ``cached`` whether it is on this machine; of two that fit equally the one of the lower ``order`` is taken.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Candidate:
     origin: str
     end_of_life: date | None = None
     cached: bool = False
+    order: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from nb2image.bases.catalogue import CatalogueEntry
     from nb2image.bases.debian.lock import BaseLock
 
 __all__ = ["bases"]
@@ -18,20 +19,77 @@ def bases() -> None:
     """List base images, look into one, or lock them anew."""
 
 
+_CATALOGUE = click.option(
+    "--catalogue",
+    "catalogues",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read this catalogue, too.",
+)
+
+
 @bases.command("list")
-def list_bases() -> None:
-    """Show the bases that nb2image has a lock of."""
-    from nb2image.bases.debian.lock import shipped_lock, shipped_names
+@_CATALOGUE
+def list_bases(catalogues: tuple[Path, ...]) -> None:
+    """Show the bases that catalogues name, with what they hold and until when they are maintained."""
+    from nb2image.bases.catalogue import read_catalogues
+    from nb2image.cli.inspection import print_table
+
+    rows = [_row(entry) for entry in read_catalogues(catalogues).entries.values()]
+    print_table(("name", "Python", "C library", "CUDA", ">size", "end of life", "from"), rows)
+
+
+def _row(entry: CatalogueEntry) -> tuple[str, ...]:
+    from datetime import date
+
+    ends = "" if entry.end_of_life is None else f"{entry.end_of_life}"
+    over = " (past)" if entry.end_of_life is not None and entry.end_of_life < date.today() else ""
+    size = _size(entry)
+    return (
+        entry.name,
+        entry.python or "",
+        entry.libc,
+        entry.cuda or "",
+        f"{size / 1e6:.0f} MB" if size else "",
+        ends + over,
+        "Debian" if entry.provider == "debian" else entry.reference.partition("/")[0] or entry.reference,
+    )
+
+
+def _size(entry: CatalogueEntry) -> int | None:
+    """As stated, or of the packages that the lock of the first platform names."""
+    if entry.provider != "debian":
+        return entry.size
+    from nb2image.bases.debian.lock import shipped_lock
     from nb2image.target.model import Platform
 
-    for suite, architecture in shipped_names():
-        lock = shipped_lock(suite, Platform("linux", architecture))
-        if lock is not None:
-            size = lock.size / 1e6
-            click.echo(
-                f"{suite:10} {lock.target}  Debian {lock.release} of {lock.day}, "
-                f"{len(lock.packages)} packages, {size:.0f} MB"
-            )
+    lock = shipped_lock(entry.name, Platform("linux", entry.platforms[0].partition("/")[2]))
+    return lock.size if lock is not None else None
+
+
+@bases.command("show")
+@click.argument("name", metavar="NAME")
+@_CATALOGUE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def show(name: str, catalogues: tuple[Path, ...], as_json: bool) -> None:
+    """Show what a catalogue says of one base."""
+    import json
+    from dataclasses import asdict
+
+    from nb2image.bases.catalogue import read_catalogues
+    from nb2image.inspection.words import printable
+
+    entry = read_catalogues(catalogues).entry(name)
+    values = {**asdict(entry), "size": _size(entry)}
+    if as_json:
+        click.echo(json.dumps(values, indent=2, default=str, ensure_ascii=False))
+        return
+    for key, value in values.items():
+        if value:
+            text = ", ".join(value) if isinstance(value, tuple) else str(value)
+            title = key.replace("_", " ")
+            click.echo(f"{click.style(f'{title:<13}', bold=True)}{printable(text)}")
 
 
 @bases.command("probe", short_help="Show what an image is as a base.")

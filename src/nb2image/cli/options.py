@@ -88,6 +88,14 @@ def selection_options(function: _F) -> _F:
                 "or the path of an OCI layout or archive.",
             ),
             click.option(
+                "--catalogue",
+                "catalogues",
+                multiple=True,
+                metavar="FILE",
+                type=click.Path(path_type=Path),
+                help="Take bases from this catalogue, too.",
+            ),
+            click.option(
                 "--python", metavar="X.Y", callback=_python, help="Build for this Python instead of the lock's."
             ),
             click.option(
@@ -205,6 +213,7 @@ def request(
     strict: bool,
     build_sdists: Literal["auto", "never"] = "auto",
     gpu: bool = False,
+    catalogues: tuple[Path, ...] = (),
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
     outputs: tuple[Path, ...] = (),
@@ -229,4 +238,5 @@ def request(
         outputs,
         build_sdists,
         gpu,
+        catalogues,
     )

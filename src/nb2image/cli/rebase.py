@@ -115,16 +115,17 @@ def _base(name: str, platform: Platform, offline: bool, store: Store, listener: 
     if name == "auto":
         raise click.UsageError("--base auto is for builds; name the base that the image is to stand on.")
     request = Request(Path(), base=name, platform=platform, settings=IndexSettings(offline=offline))
-    provider, offered = offered_bases(request, store)
-    meant = [each for each in offered if each.name == name] or list(offered)
+    offered = offered_bases(request, store)
+    meant = [each for each in offered if each[1].name == name] or offered
     if len(meant) > 1:
         raise NoMatchingBase(
             f"{name} holds {len(meant)} images that could be the base.",
             hint="Name one of them:",
-            details=tuple(each.name for each in meant),
+            details=tuple(each.name for _, each in meant),
         )
-    with stage(listener, "base", meant[0].name):
-        base = provider.deliver(meant[0], listener)
+    provider, candidate = meant[0]
+    with stage(listener, "base", candidate.name):
+        base = provider.deliver(candidate, listener)
     for note in base.notes:
         listener(Note(note))
     return base

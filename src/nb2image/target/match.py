@@ -111,7 +111,8 @@ class _Tried:
 
     def rank(self) -> tuple[object, ...]:
         """Larger is better. That a base brings no gigabytes for nothing, and is mended, goes before everything but
-        fitting; then wheels before building, then the newest glibc and Python, the smallest, what is here already."""
+        fitting; then wheels before building, then the lowest order, the newest glibc and Python, the smallest, what is
+        here already."""
         candidate, selection = self.candidate, self.selection
         return (
             -len(selection.misses),
@@ -119,6 +120,7 @@ class _Tried:
             not self.idle_cuda,
             not self.past,
             -len(selection.sources),
+            -candidate.order,
             candidate.target.glibc or Version("0"),
             candidate.target.python.release[:2],
             -candidate.size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,15 +12,29 @@ from click.testing import CliRunner
 from nb2image.bases.debian.lock import BaseLock, ToolchainLock
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.cli.bases import bases
-from nb2image.errors import Unwritable
+from nb2image.errors import NoMatchingBase, Unwritable
 from tests.unit.bases.making_debs import Archive, fill, served
 
 
 def test_the_list_shows_every_base_with_its_facts() -> None:
     result = CliRunner().invoke(bases, ["list"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert len(result.output.splitlines()) == 6
-    assert "bookworm   Python 3.11, glibc 2.36, linux/amd64" in result.output
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()}
+    assert rows["bookworm"][:3] == ["3.11", "glibc", "2.36"]
+    assert rows["bookworm"][-2:] == ["2028-06-30", "Debian"]
+    assert rows["python-3.8-slim-bookworm"][-3:] == ["2024-10-07", "(past)", "docker.io"]
+    assert rows["cuda-12.4.1-cudnn-ubuntu22.04"][:3] == ["glibc", "2.35", "12.4.1"]
+
+
+def test_one_base_is_shown_with_the_file_that_states_it() -> None:
+    result = CliRunner().invoke(bases, ["show", "python-3.12-slim-trixie"], catch_exceptions=False)
+    assert "reference    docker.io/library/python:3.12-slim-trixie" in result.output.splitlines()
+    assert "catalogue.toml" in result.output
+    told = CliRunner().invoke(bases, ["show", "trixie", "--json"], catch_exceptions=False)
+    assert json.loads(told.output)["end_of_life"] == "2030-06-30"
+    with pytest.raises(NoMatchingBase, match="No catalogue has a base named 'trixy'") as caught:
+        CliRunner().invoke(bases, ["show", "trixy"], catch_exceptions=False)
+    assert "trixie" in caught.value.hint
 
 
 @pytest.fixture
