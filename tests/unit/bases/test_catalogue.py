@@ -43,7 +43,7 @@ size = 1000
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
     """A user without a configuration, on a machine without one."""
     monkeypatch.delenv("NB2IMAGE_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
