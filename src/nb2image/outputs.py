@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nb2image.errors import Unwritable
-from nb2image.image.model import Image
+from nb2image.image.model import Image, ImageIndex
 from nb2image.image.names import parse_name
 from nb2image.progress import Listener
 from nb2image.temporary import sweep, temporary_file
@@ -70,7 +70,7 @@ class Archive:
     def check(self) -> None:
         _check_folder(self.path.parent)
 
-    def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
+    def write(self, image: Image | ImageIndex, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.archive import write_archive
 
         write_archive(image, tags, self.path, listener)
@@ -107,7 +107,7 @@ class Layout:
             with contextlib.suppress(OSError):
                 refuse_foreign(self.path)
 
-    def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
+    def write(self, image: Image | ImageIndex, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.layout import write_layout
 
         write_layout(image, tags, self.path, listener)

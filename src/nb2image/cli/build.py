@@ -91,6 +91,15 @@ def build(
     from nb2image.outputs import EngineLoad, RegistryPush, Report, default_tag, output_for
     from nb2image.plan import make_plan
 
+    if isinstance(selection["platform"], tuple):
+        from nb2image.cli.platforms import build_index
+
+        if load_ or push or sbom is not None or apt_lock is not None:
+            raise click.UsageError(
+                "Of several platforms only -o is made: build each alone for --load, --push, --sbom and --apt-lock."
+            )
+        build_index(tags, paths, progress, as_json=as_json, quiet=quiet, verbose=verbose, selection=selection)
+        return
     outputs: list[Output] = [output_for(path) for path in paths]
     with ExitStack() as stack:
         if load_:

@@ -35,11 +35,17 @@ def _applied(function: _F, decorators: list[Callable[[_F], _F]]) -> _F:
     return function
 
 
-def _platform(context: click.Context, parameter: click.Parameter, value: str) -> Platform:
-    found = re.fullmatch(r"linux/(amd64|arm64)", value)
-    if not found:
+def _platform(context: click.Context, parameter: click.Parameter, value: str) -> Platform | tuple[Platform, ...]:
+    """One platform, or several for the command that builds them into one index."""
+    found = [re.fullmatch(r"linux/(amd64|arm64)", each.strip()) for each in value.split(",")]
+    platforms = dict.fromkeys(Platform("linux", each[1]) for each in found if each)
+    if not all(found):
         raise click.BadParameter("linux/amd64 and linux/arm64 are known")
-    return Platform("linux", found[1])
+    if len(platforms) == 1:
+        return next(iter(platforms))
+    if context.command.name != "build":
+        raise click.BadParameter("give one; `nb2image build` takes several at once")
+    return tuple(platforms)
 
 
 def _python(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -104,7 +110,7 @@ def selection_options(function: _F) -> _F:
                 show_default=True,
                 callback=_platform,
                 metavar="OS/ARCH",
-                help="The platform of the image.",
+                help="The platform of the image; `build` makes one index of several: linux/amd64,linux/arm64.",
             ),
             click.option(
                 "--index-url",

@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 from nb2image.errors import Unwritable
 from nb2image.image.copying import pour, write_all
-from nb2image.image.layout import LAYOUT_FILE, index_document, index_rows
-from nb2image.image.model import Image, Layer, canonical_json
+from nb2image.image.layout import LAYOUT_FILE, distinct_layers, images_of, index_document, index_rows
+from nb2image.image.model import Image, ImageIndex, Layer, canonical_json
 from nb2image.image.names import parse_name
 from nb2image.image.streams import checked
 from nb2image.progress import Advanced, Listener, stage
@@ -33,9 +33,10 @@ _Part: TypeAlias = "bytes | Layer"
 
 
 def write_archive(
-    image: Image, tags: Sequence[str], destination: Path, listener: Listener, *, skip: Container[str] = ()
+    image: Image | ImageIndex, tags: Sequence[str], destination: Path, listener: Listener, *, skip: Container[str] = ()
 ) -> None:
-    """Write the archive beside ``destination`` and rename it there; ``skip`` as for `archive_stream`.
+    """Write the archive beside ``destination`` and rename it there; ``skip`` as for `archive_stream`. Of an index,
+    engines that know ``manifest.json`` only see the first image.
 
     Raises `Unwritable`, and whatever the layers raise when their bytes cannot be had; ``destination`` is then as
     it was.
@@ -96,16 +97,18 @@ def archive_stream(image: Image, tags: Sequence[str], skip: Container[str] = ())
     yield _END
 
 
-def _members(image: Image, tags: Sequence[str], skip: Container[str]) -> list[tuple[str, _Part]]:
+def _members(image: Image | ImageIndex, tags: Sequence[str], skip: Container[str]) -> list[tuple[str, _Part]]:
     names = [parse_name(tag) for tag in tags]
     parts: dict[str, _Part] = {
         "index.json": canonical_json(index_document(index_rows(image, names))),
-        "manifest.json": _manifest(image, [name.familiar for name in names]),
+        "manifest.json": _manifest(images_of(image)[0], [name.familiar for name in names]),
         "oci-layout": LAYOUT_FILE,
-        _blob(image.config_descriptor.digest): image.config_bytes,
-        _blob(image.digest): image.manifest_bytes,
     }
-    for layer in image.layers:
+    for each in images_of(image):
+        parts |= {_blob(each.config_descriptor.digest): each.config_bytes, _blob(each.digest): each.manifest_bytes}
+    if isinstance(image, ImageIndex):
+        parts[_blob(image.digest)] = image.index_bytes
+    for layer in distinct_layers(image):
         if layer.descriptor.digest not in skip and layer.diff_id not in skip:
             parts[_blob(layer.descriptor.digest)] = layer
     return sorted([("blobs/", b""), ("blobs/sha256/", b""), *parts.items()], key=lambda member: member[0])

@@ -25,6 +25,7 @@ __all__ = [
     "Config",
     "Descriptor",
     "Image",
+    "ImageIndex",
     "Layer",
     "canonical_json",
 ]
@@ -194,6 +195,32 @@ class Image:
     def descriptor(self) -> Descriptor:
         """Of the manifest: its digest is the image's digest."""
         return Descriptor.of(MANIFEST_TYPE, self.manifest_bytes)
+
+    @property
+    def digest(self) -> str:
+        return self.descriptor.digest
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """Images of one name for several platforms (``image-index.md``), each platform once."""
+
+    images: tuple[Image, ...]
+
+    @cached_property
+    def index_bytes(self) -> bytes:
+        rows = [
+            {
+                **image.descriptor.document(),
+                "platform": {"architecture": image.platform.architecture, "os": image.platform.os},
+            }
+            for image in sorted(self.images, key=lambda image: str(image.platform))
+        ]
+        return canonical_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": rows})
+
+    @cached_property
+    def descriptor(self) -> Descriptor:
+        return Descriptor.of(INDEX_TYPE, self.index_bytes)
 
     @property
     def digest(self) -> str:

@@ -147,7 +147,9 @@ def _chosen(images: Sequence[Stored], ref: str | None, platform: Platform | None
     if distinct:
         raise NotAnImage(
             f"{where} holds {len(distinct)} images{f' called {ref!r}' if ref else ''}.",
-            hint=f"Choose one as {where}:NAME." if offered else "Choose a platform.",
+            hint=f"Choose one as {where}:NAME."
+            if len({image.names for image in distinct.values()}) > 1
+            else "They are for several platforms: choose one with --platform.",
             details=offered,
         )
     kind = f" for {platform}" if platform else ""
