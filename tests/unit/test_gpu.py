@@ -1,0 +1,117 @@
+"""``--gpu``, from the command line to the image's documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from packaging.version import Version
+
+from nb2image.cli import cli
+from nb2image.engines import nvidia
+from nb2image.errors import NoCuda
+from nb2image.image.layout import write_layout
+from nb2image.layers.entry import HardLink, Link
+from nb2image.progress import Silent
+from tests.unit.bases.test_facts import CUDA_11, DEBIAN
+from tests.unit.image.making import files_of, image_of
+from tests.unit.index.plugin import machine, server
+from tests.unit.world import World, wheel, world
+
+__all__ = ["machine", "server", "world"]
+
+TORCH = wheel("torch", "1.9.1+cu111")
+TENSORFLOW = wheel("tensorflow", "2.6.0")
+PLAIN = wheel("alpha")
+
+
+def config_of(world: World, source: Path, **changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = world.build(source, **changes).image.config.document["config"]
+    return document
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def cuda_base(world: World, *env: str) -> Path:
+    """A base with Python 3.11, CUDA 11.2 and cuDNN 8.1."""
+    path = world.folder / "cuda"
+    contents: dict[str, bytes | Link | HardLink] = {**DEBIAN, **CUDA_11}
+    image = image_of(files_of(contents), Env=["PATH=/usr/local/bin:/usr/bin", *env])
+    write_layout(image, ["cuda:1"], path, Silent())
+    return path
+
+
+def test_an_image_for_gpus_states_what_it_needs(world: World) -> None:
+    config = config_of(world, world.locked(TORCH), gpu=True)
+    assert {row for row in config["Env"] if row.startswith("NVIDIA_")} == {
+        "NVIDIA_VISIBLE_DEVICES=all",
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        "NVIDIA_REQUIRE_CUDA=cuda>=11.0",
+    }
+    assert config["Labels"]["io.nb2image.cuda"] == "11.1"
+
+
+def test_without_gpu_an_image_states_nothing_although_its_wheels_bring_cuda(world: World) -> None:
+    config = config_of(world, world.locked(TORCH))
+    assert [row for row in config["Env"] if row.startswith("NVIDIA_")] == []
+    assert "io.nb2image.cuda" not in config["Labels"]
+
+
+def test_the_users_variables_win(world: World) -> None:
+    config = config_of(world, world.locked(TORCH), gpu=True, env={"NVIDIA_VISIBLE_DEVICES": "0"})
+    assert "NVIDIA_VISIBLE_DEVICES=0" in config["Env"]
+
+
+def test_what_a_base_requires_of_the_driver_is_kept(world: World) -> None:
+    world.base = cuda_base(world, "NVIDIA_REQUIRE_CUDA=cuda>=11.2 driver>=460")
+    config = config_of(world, world.locked(TENSORFLOW), gpu=True)
+    assert "NVIDIA_REQUIRE_CUDA=cuda>=11.2 driver>=460" in config["Env"]
+    assert config["Labels"]["io.nb2image.cuda"] == "11.2"
+
+
+def test_gpu_is_refused_where_nothing_uses_cuda(world: World) -> None:
+    with pytest.raises(NoCuda, match="no locked package uses it") as caught:
+        world.build(world.locked(PLAIN), gpu=True)
+    assert "--env NVIDIA_VISIBLE_DEVICES=all" in caught.value.hint
+
+
+def test_gpu_is_refused_where_the_base_lacks_libraries(world: World) -> None:
+    result = call("build", world.locked(TENSORFLOW), "--gpu", "--base", world.base, "--progress", "none")
+    assert result.exit_code != 0
+    assert isinstance(result.exception, NoCuda)
+    assert "tensorflow 2.6.0 loads CUDA 11.2 and cuDNN 8.1 from the base" in result.exception.message
+    assert "nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04" in result.exception.hint
+
+
+def test_a_plan_says_what_a_gpu_would_take(world: World) -> None:
+    page = call("plan", world.locked(TENSORFLOW), "--base", world.base, "--progress", "none").stdout
+    assert "cuda      for a GPU, CUDA 11.2 and cuDNN 8.1 in the base and NVIDIA driver 450.80.02 or newer\n" in page
+    assert "  why     tensorflow 2.6.0 loads CUDA 11.2 and cuDNN 8.1 from the base\n" in page
+    assert "  gpu     tensorflow 2.6.0 runs on the CPU in this image" in page
+
+
+def test_the_plan_of_other_notebooks_says_that_nothing_uses_cuda(world: World) -> None:
+    page = call("plan", world.locked(PLAIN), "--base", world.base, "--progress", "none").stdout
+    assert "cuda      nothing that is locked uses it\n" in page
+
+
+def test_a_plan_as_document_has_the_evidence(world: World) -> None:
+    result = call("plan", world.locked(TORCH), "--base", world.base, "--gpu", "--json", "--progress", "none")
+    cuda = json.loads(result.stdout)["cuda"]
+    assert (cuda["need"], cuda["required"], cuda["version"], cuda["driver"]) == ("driver", True, "11.1", "450.80.02")
+    assert cuda["evidence"][0]["package"] == "torch 1.9.1+cu111"
+    assert cuda["evidence"][0]["source"].startswith("PyTorch")
+
+
+@pytest.mark.parametrize(("driver", "warned"), [("440.33", True), ("450.80.02", False), (None, False)])
+def test_a_driver_that_is_too_old_is_a_warning(
+    world: World, monkeypatch: pytest.MonkeyPatch, driver: str | None, warned: bool
+) -> None:
+    monkeypatch.setattr(nvidia, "local_driver", lambda: Version(driver) if driver else None)
+    result = call("plan", world.locked(TORCH), "--base", world.base, "--gpu", "--progress", "plain")
+    assert ("NVIDIA driver 440.33 is too old for the image, which needs 450.80.02" in result.stderr) == warned
