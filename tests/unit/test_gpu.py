@@ -11,11 +11,13 @@ from click.testing import CliRunner, Result
 from packaging.version import Version
 
 from nb2image.cli import cli
+from nb2image.cli.report import _print_considered
 from nb2image.engines import nvidia
 from nb2image.errors import NoCuda
 from nb2image.image.layout import write_layout
 from nb2image.layers.entry import HardLink, Link
 from nb2image.progress import Silent
+from nb2image.target.match import Row
 from tests.unit.bases.test_facts import CUDA_11, DEBIAN
 from tests.unit.image.making import files_of, image_of
 from tests.unit.index.plugin import machine, server
@@ -115,3 +117,31 @@ def test_a_driver_that_is_too_old_is_a_warning(
     monkeypatch.setattr(nvidia, "local_driver", lambda: Version(driver) if driver else None)
     result = call("plan", world.locked(TORCH), "--base", world.base, "--gpu", "--progress", "plain")
     assert ("NVIDIA driver 440.33 is too old for the image, which needs 450.80.02" in result.stderr) == warned
+
+
+# -- the table of bases -------------------------------------------------------------------------------------------
+
+ROWS = (
+    Row("bookworm", "Python 3.11, glibc 2.36", 3, 3, True, "chosen", ("all 3 packages have wheels for it",)),
+    Row("old[1]", "Python 3.11, glibc 2.17", 2, 3, False, "a 1.0: only a source distribution", (), ("x",), "a"),
+    *(Row(f"other-{n}", "Python 3.9", 0, 0, False, "Python 3.9, and the lock asks for 3.11") for n in range(10)),
+)
+
+
+def test_bases_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    _print_considered(ROWS, verbose=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0] == ["base", "what", "it", "is", "packages", "why,", "or", "why", "not"]
+    assert lines[2][:1] == ["bookworm"]
+    assert lines[3][0] == "old[1]"
+    assert "2 of 3" in " ".join(lines[3])
+    assert " ".join(lines[-1]) == "not 3 more, which -v shows"
+
+
+def test_elsewhere_bases_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_considered(ROWS, verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "  not     old[1] (Python 3.11, glibc 2.17): a 1.0: only a source distribution"
+    assert len(lines) == 11
