@@ -10,13 +10,14 @@ from pathlib import Path
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel
-from nb2image.errors import BadWheel, NoMatchingBase, SystemPackagesUnusable, TooManyLayers
+from nb2image.errors import BadWheel, NoCuda, NoMatchingBase, SystemPackagesUnusable, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
 from nb2image.parallel import Background
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
+from nb2image.target.cuda import lacking
 from nb2image.target.select import Chosen
 from nb2image.wheels.install import Scheme
 
@@ -217,6 +218,11 @@ def _check_base(plan: Plan, base: Base, listener: Listener) -> None:
         raise NoMatchingBase(
             f"The base {base.name} turned out to be {base.target}, and {expected} was announced.",
             hint="Its lock is out of step: run `nb2image bases update`; or correct the catalogue that announced it.",
+        )
+    if plan.request.gpu and (lacks := lacking(plan.match.cuda, base.target.cuda)):
+        raise NoCuda(
+            f"The base {base.name} turned out to lack {lacks}, which was announced.",
+            hint="Correct the catalogue that announced it, or choose another base.",
         )
 
 

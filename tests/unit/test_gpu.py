@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from packaging.version import Version
@@ -130,9 +131,10 @@ ROWS = (
 
 def test_bases_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("TERM", "xterm")
     _print_considered(ROWS, verbose=False)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    lines = [line.split() for line in click.unstyle(capsys.readouterr().out).splitlines() if line.strip()]
     assert lines[0] == ["base", "what", "it", "is", "packages", "why,", "or", "why", "not"]
     assert lines[2][:1] == ["bookworm"]
     assert lines[3][0] == "old[1]"

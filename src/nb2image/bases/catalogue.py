@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from nb2image.config import read_config
 from nb2image.errors import BadCatalogue, NoMatchingBase
-from nb2image.target.model import Platform, Target
+from nb2image.target.model import Cuda, Platform, Target
 
 __all__ = ["Catalogue", "CatalogueEntry", "read_catalogue", "read_catalogues", "read_toml"]
 
@@ -72,7 +72,14 @@ class CatalogueEntry:
         folder = interpreter.parent.parent / "lib" / f"python{minor}" / "site-packages"
         # A marker may compare the full version: the first of a minor version is the least that can be meant.
         full = version if len(version.release) > 2 else Version(f"{minor}.0")
-        return Target(platform, full, interpreter, folder, Version(self.glibc) if self.glibc else None)
+        glibc = Version(self.glibc) if self.glibc else None
+        return Target(platform, full, interpreter, folder, glibc, self._cuda())
+
+    def _cuda(self) -> Cuda | None:
+        if self.cuda is None:
+            return None
+        version = ".".join(self.cuda.split(".")[:2])
+        return Cuda(Version(version), Version(self.cudnn) if self.cudnn else None)
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,8 @@ def _worse(tried: _Tried, best: _Tried) -> str:
         return f"out of support since {mine.end_of_life}"
     if len(tried.selection.sources) > len(best.selection.sources):
         return f"{len(tried.selection.sources)} packages would have to be built from source distributions"
+    if mine.order != other.order:
+        return f"would do as well; {other.name} goes first, since nb2image assembles it itself"
     if mine.target.glibc != other.target.glibc:
         return f"would do as well; {other.name} has the newer glibc ({other.target.glibc})"
     if mine.target.minor != other.target.minor:

@@ -400,6 +400,13 @@ def test_of_equals_the_one_on_this_machine_is_taken() -> None:
     assert row_of(found, "a-elsewhere") == "would do as well as z-here, which is on this machine"
 
 
+def test_of_two_that_fit_what_nb2image_assembles_goes_first() -> None:
+    named = replace(base("named", "3.11.1", "2.41", 1), order=1)
+    found = matched("requests==2.32.3", "3.11", bases=(named, base("assembled", "3.11.1", "2.36", 1)))
+    assert found.candidate.name == "assembled"
+    assert row_of(found, "named") == "would do as well; assembled goes first, since nb2image assembles it itself"
+
+
 def test_the_order_in_which_bases_are_offered_does_not_matter() -> None:
     for pins, python in (("requests==2.32.3", None), ("numpy==1.26.4", "3.10"), ("pyarrow==21.0.0", "3.9")):
         assert matched(pins, python) == matched(pins, python, bases=AMD64[::-1])
