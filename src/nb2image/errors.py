@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 __all__ = [
     "AmbiguousNotebook",
     "BadCatalogue",
+    "BadPythonBuild",
     "BadSdist",
     "BadSignature",
     "BadWheel",
@@ -360,6 +361,12 @@ class SystemPackagesUnusable(BaseError):
     Debian's."""
 
     exit_code = 55
+
+
+class BadPythonBuild(BaseError):
+    """What ``--python-build`` names is no relocatable CPython, is damaged or hostile, or has no hash."""
+
+    exit_code = 58
 
 
 class BadCatalogue(BaseError):

@@ -39,7 +39,7 @@ class Request:
     ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
     ``build_sdists``: whether packages without a wheel are built from their source distributions where they can be.
     ``gpu``: the image is to use GPUs, so that CUDA is required. ``catalogues`` are files of bases over those of the
-    configuration.
+    configuration. ``python_build`` is the path or address of a relocatable CPython to lay over the base.
     """
 
     source: Path
@@ -58,6 +58,7 @@ class Request:
     build_sdists: Literal["auto", "never"] = "auto"
     gpu: bool = False
     catalogues: tuple[Path, ...] = ()
+    python_build: str | None = None
 
     @property
     def own_settings(self) -> IndexSettings:
@@ -228,7 +229,27 @@ def offered_bases(request: Request, store: Store) -> list[tuple[Provider, Candid
             f"There is no base image for {request.platform}.",
             hint="Give one as an OCI layout or archive: --base PATH.",
         )
-    return offered
+    return _with_python(offered, request.python_build, request, store) if request.python_build else offered
+
+
+def _with_python(
+    offered: Sequence[tuple[Provider, Candidate]], given: str, request: Request, store: Store
+) -> list[tuple[Provider, Candidate]]:
+    """The candidates that a relocatable CPython runs on, with it."""
+    from nb2image.bases.relocatable import PythonBuildProvider, read_build
+
+    build = read_build(given, store, offline=request.settings.offline)
+    found: list[tuple[Provider, Candidate]] = []
+    for provider, candidate in offered:
+        laid = PythonBuildProvider(provider, candidate, build, store)
+        found += ((laid, each) for each in laid.candidates())
+    if not found:
+        raise NoMatchingBase(
+            f"The Python {build.python} of {build.place} is for {build.platform} with glibc {build.glibc} or newer: "
+            f"there is no such base among {', '.join(candidate.name for _, candidate in offered)}.",
+            hint="Name another base, or a build for an older glibc.",
+        )
+    return found
 
 
 def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:

@@ -25,7 +25,16 @@ from nb2image.image.filesystem import FileSystem, read_filesystem
 from nb2image.image.model import DEFAULT_PATH, Image
 from nb2image.target.model import Cuda, Platform, Target
 
-__all__ = ["Unfit", "candidates", "glibc_in", "holds_facts", "python_at", "read_target", "standard_library"]
+__all__ = [
+    "Unfit",
+    "build_facts",
+    "candidates",
+    "glibc_in",
+    "holds_facts",
+    "python_at",
+    "read_target",
+    "standard_library",
+]
 
 _KIND = "target"
 _FORMAT = 2
@@ -170,6 +179,17 @@ def python_at(files: FileSystem, interpreter: str, platform: Platform) -> Target
         site_packages=_site_packages(files, library, minor[1]),
         glibc=_glibc(files, elf, interpreter),
     )
+
+
+def build_facts(files: FileSystem, interpreter: str) -> tuple[str, Version]:
+    """Architecture (in OCI's words) and version of an interpreter that stands in no base yet. Raises `Unfit`."""
+    program = files.read(interpreter) or b""
+    prefix = posixpath.dirname(posixpath.dirname(interpreter))
+    library = standard_library(files, prefix, posixpath.basename(interpreter))
+    minor = _MINOR.fullmatch(posixpath.basename(library))
+    if minor is None or minor[2]:
+        raise Unfit("a free-threaded Python, which the wheels of a lock seldom fit")
+    return _elf(program).architecture, _version(files, program, prefix, library, minor[1])
 
 
 def standard_library(files: FileSystem, prefix: str, program: str) -> str:

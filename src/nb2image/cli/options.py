@@ -102,6 +102,11 @@ def selection_options(function: _F) -> _F:
                 help="Take bases from this catalogue, too.",
             ),
             click.option(
+                "--python-build",
+                metavar="FILE|URL#sha256=HEX",
+                help="Lay this relocatable CPython over the base (for a Python that no base has).",
+            ),
+            click.option(
                 "--python", metavar="X.Y", callback=_python, help="Build for this Python instead of the lock's."
             ),
             click.option(
@@ -220,6 +225,7 @@ def request(
     build_sdists: Literal["auto", "never"] = "auto",
     gpu: bool = False,
     catalogues: tuple[Path, ...] = (),
+    python_build: str | None = None,
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
     outputs: tuple[Path, ...] = (),
@@ -245,4 +251,5 @@ def request(
         build_sdists,
         gpu,
         catalogues,
+        python_build,
     )
