@@ -260,7 +260,7 @@ def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
         what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
     else:
         what = f"is in a registry, as {entry.reference}"
-        hint = f"Copy it here, `skopeo copy docker://{entry.reference} oci:DIR:TAG`, and name DIR with --base."
+        hint = f"Fetch it, `nb2image pull {entry.reference} -o DIR`, and name DIR with --base."
     return NoMatchingBase(f"The base {entry.name} {what}.", hint=hint)
 
 
