@@ -34,7 +34,8 @@ __all__ = ["Plan", "Request", "make_plan", "offered_bases"]
 class Request:
     """What the user asks for; every field has the default of the command line.
 
-    ``base`` is ``auto``, a candidate's name, or the path of an OCI layout or archive. ``bytecode`` None: on for
+    ``base`` is ``auto``, a candidate's name, the path of an OCI layout or archive, or a reference that states its
+    registry; ``plain_http``: whether that may be reached without https. ``bytecode`` None: on for
     batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
     ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
     ``build_sdists``: whether packages without a wheel are built from their source distributions where they can be.
@@ -59,6 +60,7 @@ class Request:
     gpu: bool = False
     catalogues: tuple[Path, ...] = ()
     python_build: str | None = None
+    plain_http: bool = False
 
     @property
     def own_settings(self) -> IndexSettings:
@@ -121,7 +123,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         notebook = read_notebook(request.source, notebook=request.notebook)
         lock = read_lock(notebook)
         _check_freshness(lock, request, listener)
-        offered = offered_bases(request, store)
+        offered = offered_bases(request, store, listener)
         candidates = [candidate for _, candidate in offered]
     with stage(listener, "match", notebook.name):
         complete = _completed(lock, request.settings, store, listener)
@@ -196,9 +198,11 @@ def _check_freshness(lock: Lock, request: Request, listener: Listener) -> None:
     listener(Warned(text, hint))
 
 
-def offered_bases(request: Request, store: Store) -> list[tuple[Provider, Candidate]]:
-    """What the request's ``base`` may mean, and who provides each. Raises `NoMatchingBase`, `NotAnImage` or
-    `BadCatalogue`."""
+def offered_bases(request: Request, store: Store, listener: Listener) -> list[tuple[Provider, Candidate]]:
+    """What the request's ``base`` may mean, and who provides each.
+
+    Raises `NoMatchingBase`, `NotAnImage`, `BadCatalogue`, and for a registry's image `RegistryFailure` and `NotCached`.
+    """
     from nb2image.bases.catalogue import read_catalogues
     from nb2image.bases.catalogued import CataloguedProvider
     from nb2image.bases.debian.provider import DebianProvider
@@ -214,13 +218,18 @@ def offered_bases(request: Request, store: Store) -> list[tuple[Provider, Candid
     if request.base != "auto" and request.base not in names:
         from nb2image.bases.layout import LayoutProvider
         from nb2image.image.read import split_base
+        from nb2image.registry.reference import names_a_registry
 
         if (entry := catalogue.entries.get(request.base)) is not None:
             raise _not_here(entry, request.platform)
+        if names_a_registry(request.base) and not split_base(request.base)[0].exists():
+            named = _from_registry(request, store, listener)
+            return _with_python(named, request.python_build, request, store) if request.python_build else named
         if "/" not in request.base and not split_base(request.base)[0].exists():
             raise NoMatchingBase(
                 f"There is no base named {request.base!r}, and nothing of that name here.",
-                hint=f"Choose one of {', '.join((*sorted(names), 'the path of an OCI layout or archive'))}.",
+                hint=f"Choose one of {', '.join((*sorted(names), 'the path of an OCI layout or archive'))}, or a reference "
+                "that states its registry, such as docker.io/library/python:3.11-slim.",
             )
         provider = LayoutProvider(Path(request.base), request.platform, store)
         offered = [(provider, candidate) for candidate in provider.candidates()]
@@ -252,6 +261,20 @@ def _with_python(
     return found
 
 
+def _from_registry(request: Request, store: Store, listener: Listener) -> list[tuple[Provider, Candidate]]:
+    from nb2image.bases.registry import RegistryProvider
+
+    provider = RegistryProvider(
+        request.base,
+        request.platform,
+        store,
+        listener,
+        offline=request.settings.offline,
+        plain_http=request.plain_http,
+    )
+    return [(provider, candidate) for candidate in provider.candidates()]
+
+
 def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
     """Why a base of the catalogue is no candidate."""
     if str(platform) not in entry.platforms:
@@ -260,7 +283,7 @@ def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
         what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
     else:
         what = f"is in a registry, as {entry.reference}"
-        hint = f"Fetch it, `nb2image pull {entry.reference} -o DIR`, and name DIR with --base."
+        hint = f"Take it from there: --base {entry.reference}"
     return NoMatchingBase(f"The base {entry.name} {what}.", hint=hint)
 
 

@@ -1,1 +1,1 @@
-"""What provides base images: Debian packages, an OCI layout or archive."""
+"""What provides base images: Debian packages, an OCI layout or archive, a registry."""

@@ -31,6 +31,7 @@ __all__ = [
     "candidates",
     "glibc_in",
     "holds_facts",
+    "known_target",
     "python_at",
     "read_target",
     "standard_library",
@@ -54,15 +55,24 @@ def read_target(image: Image, store: Store | None = None) -> Target:
 
     Raises `NotAnImage` when it has no CPython 3 that could run, or is damaged.
     """
-    key = digest_of_key(_KIND, _FORMAT, image.digest)
-    if store is not None and (record := store.get_record(_KIND, key)) is not None:
-        return _from_record(record)
+    if store is not None and (known := known_target(image, store)) is not None:
+        return known
     files = read_filesystem(image, lambda path: holds_facts(path) or packages.holds_packages(path))
     target = _read(image, files)
     if store is not None:
-        store.put_record(_KIND, key, _to_record(target))
+        store.put_record(_KIND, _key(image), _to_record(target))
         packages.record(image, files, store)
     return target
+
+
+def known_target(image: Image, store: Store) -> Target | None:
+    """The same, of an image that was read before; None of any other one."""
+    record = store.get_record(_KIND, _key(image))
+    return _from_record(record) if record is not None else None
+
+
+def _key(image: Image) -> str:
+    return digest_of_key(_KIND, _FORMAT, image.digest)
 
 
 def holds_facts(path: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nb2image.cache import Store
-from nb2image.cli.options import output_options, pairs_option, plain_http_option, request, source_options
+from nb2image.cli.options import output_options, pairs_option, request, source_options
 
 if TYPE_CHECKING:
     from nb2image.outputs import Output
@@ -55,7 +55,6 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
 )
 @click.option("--load", "load_", is_flag=True, help="Load the image into Docker or podman.")
 @click.option("--push", is_flag=True, help="Push the image to the registry that each --tag names.")
-@plain_http_option
 @click.option(
     "--sbom",
     type=click.Path(path_type=Path),
@@ -76,7 +75,6 @@ def build(
     paths: tuple[Path, ...],
     load_: bool,
     push: bool,
-    plain_http: bool,
     sbom: Path | None,
     apt_lock: Path | None,
     progress: str,
@@ -104,7 +102,7 @@ def build(
     with ExitStack() as stack:
         if load_:
             outputs.append(stack.enter_context(closing(EngineLoad())))
-        pushes = [RegistryPush(tags, plain_http)] if push else []
+        pushes = [RegistryPush(tags, selection["plain_http"])] if push else []
         if push and not tags:
             raise click.UsageError("--push needs a --tag that says where to: -t registry.example/team/name:1.0")
         outputs += pushes

@@ -88,10 +88,10 @@ def selection_options(function: _F) -> _F:
             click.option(
                 "--base",
                 default="auto",
-                metavar="auto|NAME|PATH",
+                metavar="auto|NAME|PATH|REFERENCE",
                 show_default=True,
                 help="The base image: chosen by Python, glibc and size; a name of `nb2image bases list`; "
-                "or the path of an OCI layout or archive.",
+                "the path of an OCI layout or archive; or a registry's image, HOST/REPOSITORY[:TAG][@sha256:...].",
             ),
             click.option(
                 "--catalogue",
@@ -127,6 +127,7 @@ def selection_options(function: _F) -> _F:
                 "--find-links", multiple=True, metavar="DIR", help="Take files from this folder or page first."
             ),
             click.option("--offline", is_flag=True, help="Use only what is in the cache and in --find-links."),
+            plain_http_option,
             click.option(
                 "--build-sdists",
                 type=click.Choice(["auto", "never"]),
@@ -226,6 +227,7 @@ def request(
     gpu: bool = False,
     catalogues: tuple[Path, ...] = (),
     python_build: str | None = None,
+    plain_http: bool = False,
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
     outputs: tuple[Path, ...] = (),
@@ -252,4 +254,5 @@ def request(
         gpu,
         catalogues,
         python_build,
+        plain_http,
     )

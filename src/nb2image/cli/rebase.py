@@ -115,7 +115,7 @@ def _base(name: str, platform: Platform, offline: bool, store: Store, listener: 
     if name == "auto":
         raise click.UsageError("--base auto is for builds; name the base that the image is to stand on.")
     request = Request(Path(), base=name, platform=platform, settings=IndexSettings(offline=offline))
-    offered = offered_bases(request, store)
+    offered = offered_bases(request, store, listener)
     meant = [each for each in offered if each[1].name == name] or offered
     if len(meant) > 1:
         raise NoMatchingBase(

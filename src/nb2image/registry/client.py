@@ -110,6 +110,11 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # Layers of a base may be opened until the last of them is forgotten.
+        with contextlib.suppress(AttributeError):
+            self.close()
+
     def close(self) -> None:
         """Close all connections."""
         if self._client is not None:
