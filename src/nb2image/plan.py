@@ -228,8 +228,8 @@ def offered_bases(request: Request, store: Store, listener: Listener) -> list[tu
         if "/" not in request.base and not split_base(request.base)[0].exists():
             raise NoMatchingBase(
                 f"There is no base named {request.base!r}, and nothing of that name here.",
-                hint=f"Choose one of {', '.join((*sorted(names), 'the path of an OCI layout or archive'))}, or a reference "
-                "that states its registry, such as docker.io/library/python:3.11-slim.",
+                hint=f"Choose one of {', '.join((*sorted(names), 'the path of an OCI layout or archive'))}, "
+                "or a reference that states its registry, such as docker.io/library/python:3.11-slim.",
             )
         provider = LayoutProvider(Path(request.base), request.platform, store)
         offered = [(provider, candidate) for candidate in provider.candidates()]
