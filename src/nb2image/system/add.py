@@ -258,7 +258,7 @@ def system_layer(
         except NotThere as gone:
             raise BasePackagesGone(
                 f"The packages resolved on {lock.day} cannot be had any more: {gone.message}",
-                hint="Remove apt.lock, or `nb2image cache clear` what was resolved, to resolve them anew.",
+                hint="Remove apt.lock, or `nb2image cache prune` what was resolved, to resolve them anew.",
                 details=gone.details,
             ) from gone
         debs = [read_deb(file.read_bytes(), name) for name, file in files]
