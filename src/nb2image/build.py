@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel
@@ -54,6 +55,7 @@ class Built:
     image: Image
     sbom: bytes = field(repr=False)
     conflicts: tuple[Conflict, ...]
+    libraries: Findings
     clock: Clock = field(compare=False)
 
     @property
@@ -98,6 +100,8 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
             prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock)
             for prefix, chosen in _environments(plan)
         }
+    with stage(clock, "libraries"):
+        libraries = _libraries(plan, base, below, environments, store, clock)
     # What many images share lies below what only some have.
     ordered = {prefix: environments[prefix] for prefix in (RUNNER, SUPPORT, KERNEL)}
     layers: list[Layer] = [*below, assemble.runtime_layer(plan, store)]
@@ -126,7 +130,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     conflicts = environments[KERNEL].conflicts
     for path, winner, loser in conflicts:
         clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
-    return Built(plan, base, image, sbom, conflicts, clock)
+    return Built(plan, base, image, sbom, conflicts, libraries, clock)
 
 
 def _base(plan: Plan, store: Store, listener: Listener) -> Base:
@@ -151,6 +155,31 @@ def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:
     return ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support))
 
 
+def _libraries(
+    plan: Plan,
+    base: Base,
+    system: Sequence[Layer],
+    environments: Mapping[str, EnvironmentLayers],
+    store: Store,
+    listener: Listener,
+) -> Findings:
+    """The shared libraries that neither wheels nor base have; each is told of."""
+    from nb2image.abi.find import missing_libraries
+    from nb2image.abi.report import tell
+
+    def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
+        return _fetched(plan, prefix, filenames, store, listener)
+
+    image = base.image.with_layers(system)
+    found = missing_libraries(image, _wheels(environments), plan.target.minor, store, fetch)
+    tell(found, base.name, listener, strict=plan.request.strict)
+    return found
+
+
+def _wheels(environments: Mapping[str, EnvironmentLayers]) -> dict[str, list[Wheel]]:
+    return {prefix: [wheel for group in each.groups for wheel in group.wheels] for prefix, each in environments.items()}
+
+
 def _sbom(
     plan: Plan,
     base: Base,
@@ -162,14 +191,10 @@ def _sbom(
     from nb2image.assemble import created
     from nb2image.sbom.document import sbom
 
-    wheels = {
-        prefix: [wheel for group in each.groups for wheel in group.wheels] for prefix, each in environments.items()
-    }
-
     def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
         return _fetched(plan, prefix, filenames, store, listener)
 
-    return sbom(plan, base, system, wheels, created(plan), store, fetch)
+    return sbom(plan, base, system, _wheels(environments), created(plan), store, fetch)
 
 
 def _system(plan: Plan, base: Base, store: Store, listener: Listener) -> tuple[Plan, Sequence[Layer]]:

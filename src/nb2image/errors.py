@@ -44,6 +44,7 @@ __all__ = [
     "IndexFailure",
     "IndexUnreachable",
     "LockedTwice",
+    "MissingLibraries",
     "Nb2ImageError",
     "NoCompiler",
     "NoCuda",
@@ -269,6 +270,13 @@ class NoCuda(TargetError):
     """With ``--gpu``: nothing that is locked can use a GPU, or what it needs of CUDA is in no base."""
 
     exit_code = 35
+
+
+class MissingLibraries(TargetError):
+    """With ``--strict``: packages need shared libraries that neither the wheels nor the base have; ``details`` are a
+    sentence for each."""
+
+    exit_code = 36
 
 
 # -- wheels ----------------------------------------------------------------------------------------------

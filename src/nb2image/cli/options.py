@@ -148,8 +148,8 @@ def selection_options(function: _F) -> _F:
             click.option(
                 "--strict",
                 is_flag=True,
-                help="Treat a stale lock, a changed base, a wheel that differs from its RECORD, or bytecode that only "
-                "another Python than the base's own could compile as an error.",
+                help="Treat a stale lock, a changed base, a wheel that differs from its RECORD, a missing shared "
+                "library, or bytecode that only another Python than the base's own could compile as an error.",
             ),
         ],
     )

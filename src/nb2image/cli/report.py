@@ -139,6 +139,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 def built_document(built: Built, tags: Sequence[str], outputs: Sequence[str], run: str) -> dict[str, Any]:
     """The one document of ``build --json``. Sizes in bytes, seconds of wall time."""
+    from nb2image.abi.report import document as libraries
+
     image = built.image
     document = plan_document(built.plan)
     document["base"] |= {"reference": built.base.reference, "digest": built.base.image.digest}
@@ -157,6 +159,7 @@ def built_document(built: Built, tags: Sequence[str], outputs: Sequence[str], ru
             }
             for layer in image.layers
         ],
+        "libraries": libraries(built.libraries),
         "conflicts": [conflict._asdict() for conflict in built.conflicts],
         "seconds": {stage: round(seconds, 3) for stage, seconds in built.seconds.items()},
         "outputs": list(outputs),

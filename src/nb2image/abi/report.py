@@ -1,0 +1,66 @@
+"""What was found, in words and as JSON."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from nb2image.abi.check import Findings, MissingLibrary
+from nb2image.errors import MissingLibraries
+from nb2image.progress import Listener, Note, Warned
+
+__all__ = ["document", "sentence", "tell"]
+
+_HINT = "docs/system-libraries.md says how to provide it; --strict makes this an error."
+
+
+def sentence(missing: MissingLibrary, base: str) -> str:
+    """One library in one sentence: which wheel and file need it, and what the base has instead."""
+    filename, path = missing.needed_by[0]
+    others = {file for file, _ in missing.needed_by} - {filename}
+    more = f" (and {len(others)} more wheel{'s' if len(others) > 1 else ''})" if others else ""
+    verb = "opens" if missing.why else "needs"
+    if missing.found is None:
+        return f"{filename}{more}: {path} {verb} {missing.soname}, which neither the wheels nor the base {base} have."
+    versions = ", ".join(missing.versions)
+    have = f"{missing.found} of the base {base} lacks it"
+    return f"{filename}{more}: {path} needs {versions} of {missing.soname}, and {have}."
+
+
+def tell(findings: Findings, base: str, listener: Listener, *, strict: bool) -> None:
+    """Warn of each library that something imported needs, and note the others.
+
+    With ``strict`` the first kind raises `MissingLibraries`.
+    """
+    certain = [each for each in findings.missing if each.certain]
+    if strict and certain:
+        raise MissingLibraries(
+            f"{len(certain)} shared librar{'y is' if len(certain) == 1 else 'ies are'} missing, "
+            f"the first of them {posixpath.basename(certain[0].soname)}: {sentence(certain[0], base)}",
+            hint="Choose a base that has them, or build without --strict; docs/system-libraries.md says more.",
+            details=tuple(sentence(each, base) for each in certain),
+        )
+    for each in certain:
+        listener(Warned(sentence(each, base), _HINT))
+    if seldom := [each.soname for each in findings.missing if not each.certain]:
+        shown = ", ".join(seldom[:3]) + (f" and {len(seldom) - 3} more" if len(seldom) > 3 else "")
+        listener(Note(f"{shown} are missing, too; only what packages load on demand, such as plugins, needs them."))
+    if findings.driver:
+        names = ", ".join(each.soname for each in findings.driver)
+        listener(Note(f"NVIDIA's driver is needed for a part of the packages: {names} come from the host."))
+
+
+def document(findings: Findings) -> dict[str, Any]:
+    """As JSON: ``missing`` and ``driver``, a row for each library."""
+    return {"missing": [_row(each) for each in findings.missing], "driver": [_row(each) for each in findings.driver]}
+
+
+def _row(missing: MissingLibrary) -> dict[str, Any]:
+    return {
+        "soname": missing.soname,
+        "versions": list(missing.versions),
+        "found": missing.found,
+        "certain": missing.certain,
+        "why": missing.why or None,
+        "needed_by": [{"wheel": wheel, "file": path} for wheel, path in missing.needed_by],
+    }

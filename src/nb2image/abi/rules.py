@@ -1,0 +1,87 @@
+"""What ELF cannot show, from ``images/libraries.toml``: libraries that packages open themselves, and objects that they
+can do without."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import nb2image.images
+
+__all__ = ["Opened", "Optional", "Rules", "shipped_rules"]
+
+_FILE = Path(nb2image.images.__file__).with_name("libraries.toml")
+
+
+class Opened(NamedTuple):
+    """``package`` (normalised, in the versions of ``versions``) opens the first of ``sonames`` that it finds, in
+    ``file`` of its wheel. ``imported``: on import, else only when the part that needs it is used."""
+
+    package: str
+    versions: str
+    sonames: tuple[str, ...]
+    file: str
+    imported: bool
+    source: str
+
+
+class Optional(NamedTuple):
+    """``package`` does without the objects that match ``file``."""
+
+    package: str
+    file: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """``text`` is what they were read from: results are kept by it."""
+
+    text: str
+    openings: tuple[Opened, ...]
+    optionals: tuple[Optional, ...]
+
+    def opened(self, package: str, version: str) -> list[Opened]:
+        """The rules for a package in a version."""
+        from packaging.specifiers import SpecifierSet
+
+        return [
+            rule
+            for rule in self.openings
+            if rule.package == package and SpecifierSet(rule.versions).contains(version, prereleases=True)
+        ]
+
+    def optional(self, package: str, path: str) -> bool:
+        """Whether a package does without one of its objects."""
+        return any(rule.package == package and fnmatch.fnmatchcase(path, rule.file) for rule in self.optionals)
+
+
+@cache
+def shipped_rules() -> Rules:
+    """The rules that ship with the project."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    text = _FILE.read_text("utf-8")
+    document = tomllib.loads(text)
+    return Rules(
+        text,
+        tuple(
+            Opened(
+                row["package"],
+                row.get("versions", ""),
+                tuple(row["sonames"]),
+                row["file"],
+                row.get("imported", True),
+                row["source"],
+            )
+            for row in document["opened"]
+        ),
+        tuple(Optional(row["package"], row["file"], row["source"]) for row in document["optional"]),
+    )
