@@ -30,7 +30,8 @@ those who build on top."""
 _SHORT = 0.3
 """Seconds in which a base that was delivered before is found again."""
 _OWN_LAYERS = 4
-"""Layers that hold no wheels: runtime, bytecode of the base, what the lock came to, the notebook."""
+"""Layers that hold no wheels: runtime, bytecode of the base, what the lock came to, the notebook. System packages, if
+any, are one more, which is not counted: wheels are grouped alike with and without it."""
 
 
 class Clock:
@@ -90,8 +91,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     base = _base(plan, store, clock)
     _check_base(plan, base, clock)
     plan = plan.on(base.target)
-    plan, below = _system(plan, base, store, clock)
-    limits = _limits(len(base.image.layers) + len(below))
+    limits = _limits(len(base.image.layers))
     if plan.sources:
         with stage(clock, "sdists", plan.notebook.name):
             plan = _with_sources_built(plan, base, store, clock)
@@ -101,7 +101,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
             for prefix, chosen in _environments(plan)
         }
     with stage(clock, "libraries"):
-        libraries = _libraries(plan, base, below, environments, store, clock)
+        plan, below, libraries = _system(plan, base, environments, store, clock)
     # What many images share lies below what only some have.
     ordered = {prefix: environments[prefix] for prefix in (RUNNER, SUPPORT, KERNEL)}
     layers: list[Layer] = [*below, assemble.runtime_layer(plan, store)]
@@ -155,25 +155,34 @@ def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:
     return ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support))
 
 
-def _libraries(
-    plan: Plan,
-    base: Base,
-    system: Sequence[Layer],
-    environments: Mapping[str, EnvironmentLayers],
-    store: Store,
-    listener: Listener,
-) -> Findings:
-    """The shared libraries that neither wheels nor base have; each is told of."""
+def _system(
+    plan: Plan, base: Base, environments: Mapping[str, EnvironmentLayers], store: Store, listener: Listener
+) -> tuple[Plan, Sequence[Layer], Findings]:
+    """The plan with the system packages that are added to its base, their layer if there is one, and the shared
+    libraries that neither wheels nor base have even then; each is told of."""
     from nb2image.abi.find import missing_libraries
     from nb2image.abi.report import tell
 
     def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
         return _fetched(plan, prefix, filenames, store, listener)
 
-    image = base.image.with_layers(system)
-    found = missing_libraries(image, _wheels(environments), plan.target.minor, store, fetch)
+    def lacking(layers: Sequence[Layer]) -> Findings:
+        image = base.image.with_layers(layers)
+        return missing_libraries(image, _wheels(environments), plan.target.minor, store, fetch)
+
+    below: Sequence[Layer] = ()
+    found = lacking(below)
+    if plan.system is not None or (plan.request.add_missing and found.missing):
+        from nb2image.system.add import delivered
+        from nb2image.system.missing import needed_of
+
+        needed = needed_of(found, base, store) if plan.request.add_missing else ()
+        if plan.system is not None or needed:
+            with stage(listener, "system", plan.notebook.name):
+                plan, below = delivered(plan, base, needed, store, listener)
+            found = lacking(below)
     tell(found, base.name, listener, strict=plan.request.strict)
-    return found
+    return plan, below, found
 
 
 def _wheels(environments: Mapping[str, EnvironmentLayers]) -> dict[str, list[Wheel]]:
@@ -195,16 +204,6 @@ def _sbom(
         return _fetched(plan, prefix, filenames, store, listener)
 
     return sbom(plan, base, system, _wheels(environments), created(plan), store, fetch)
-
-
-def _system(plan: Plan, base: Base, store: Store, listener: Listener) -> tuple[Plan, Sequence[Layer]]:
-    """The plan as it holds for the base that is here, and the layer of system packages, if there is one."""
-    if plan.system is None:
-        return plan, ()
-    from nb2image.system.add import delivered
-
-    with stage(listener, "system", plan.notebook.name):
-        return delivered(plan, base, (), store, listener)
 
 
 def _with_sources_built(plan: Plan, base: Base, store: Store, listener: Listener) -> Plan:

@@ -38,6 +38,7 @@ class Request:
     registry; ``plain_http``: whether that may be reached without https. ``bytecode`` None: on for
     batch, off for Jupyter. ``epoch``: seconds for ``created`` (``SOURCE_DATE_EPOCH``), None for the fixed default.
     ``outputs`` are the paths that images are written to: they do not come along when they lie in the repository.
+    ``add_missing``: whether Debian packages are added for shared libraries that wheels need and nothing has.
     ``build_sdists``: whether packages without a wheel are built from their source distributions where they can be.
     ``gpu``: the image is to use GPUs, so that CUDA is required. ``catalogues`` are files of bases over those of the
     configuration. ``python_build`` is the path or address of a relocatable CPython to lay over the base.
@@ -61,6 +62,7 @@ class Request:
     catalogues: tuple[Path, ...] = ()
     python_build: str | None = None
     plain_http: bool = False
+    add_missing: bool = True
 
     @property
     def own_settings(self) -> IndexSettings:

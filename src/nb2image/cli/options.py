@@ -136,6 +136,12 @@ def selection_options(function: _F) -> _F:
                 help="Build packages that have no wheel from their locked source distributions, in a sandbox.",
             ),
             click.option(
+                "--add-missing/--no-add-missing",
+                default=True,
+                show_default=True,
+                help="Add the Debian packages that have shared libraries which wheels need and nothing has.",
+            ),
+            click.option(
                 "--gpu",
                 is_flag=True,
                 help="Require what the locked packages need of CUDA, and prepare the image for NVIDIA GPUs.",
@@ -228,6 +234,7 @@ def request(
     catalogues: tuple[Path, ...] = (),
     python_build: str | None = None,
     plain_http: bool = False,
+    add_missing: bool = True,
     label: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
     outputs: tuple[Path, ...] = (),
@@ -255,4 +262,5 @@ def request(
         catalogues,
         python_build,
         plain_http,
+        add_missing,
     )

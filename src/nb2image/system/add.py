@@ -56,6 +56,8 @@ class SystemPackages:
 
     def labels(self) -> dict[str, str]:
         """What an image's labels say of it, by the end of their names."""
+        if not self.names:
+            return {}
         versions = {deb.name: deb.version for deb in self.lock.packages}
         asked = (f"{name}={versions[name]}" if name in versions else name for name in self.names)
         return {"packages": " ".join(asked), "lock.digest": self.lock.digest}
@@ -123,7 +125,8 @@ def resolve(
     if offline:
         raise NotCached(
             f"Which packages {' '.join([*names.split(), *sonames])} need on {installed.suite} is not in the cache.",
-            hint="Build once without --offline, or keep the lock that --apt-lock writes beside apt.txt as apt.lock.",
+            hint="Build once without --offline, or keep the lock that --apt-lock writes as apt.lock beside the notebook"
+            + ("; --no-add-missing leaves missing libraries alone." if sonames else "."),
         )
     lock = _resolved(wanted, names, sonames, installed, store, listener, mirrors)
     store.put_record(_KIND, key, lock.text())

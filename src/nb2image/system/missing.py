@@ -1,0 +1,39 @@
+"""From what the check of shared libraries found to what is asked of Debian."""
+
+from __future__ import annotations
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from nb2image.abi.check import Findings
+from nb2image.bases.model import Base
+from nb2image.cache import Store
+from nb2image.errors import SystemPackagesUnusable
+from nb2image.system.installed import installed_in
+from nb2image.system.wanted import Needed
+
+__all__ = ["needed_of"]
+
+
+def needed_of(findings: Findings, base: Base, store: Store) -> tuple[Needed, ...]:
+    """The libraries that something imported needs and nothing has; none for a base that is not Debian's.
+
+    A library that is there and too old is not among them: no package of the same suite has a newer one.
+    """
+    needed = tuple(
+        Needed(each.soname, tuple(sorted({_package(filename) for filename, _ in each.needed_by})))
+        for each in findings.missing
+        if each.certain and each.found is None
+    )
+    if needed:
+        try:
+            installed_in(base, store)
+        except SystemPackagesUnusable:
+            return ()
+    return needed
+
+
+def _package(filename: str) -> str:
+    try:
+        return str(parse_wheel_filename(filename)[0])
+    except InvalidWheelFilename:
+        return filename
