@@ -3,7 +3,7 @@
 ::
 
     parse_reference ──▶ Reference
-    Registry(domain) ── credentials.py, tokens.py: what it wants to see
+    Registry(domain) ── transport.py: HTTP to it ── credentials.py, tokens.py, certificates.py: who is trusted
         ├─ manifest, blob          ◀── pull.py: an Image whose layers are downloaded when they are opened
         └─ has, mount, upload      ◀── push.py: what the registry lacks of an Image
 """

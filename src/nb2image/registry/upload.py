@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 from nb2image.errors import RegistryAnswered
 from nb2image.image.model import Descriptor
 from nb2image.index.credentials import origin
-from nb2image.registry.client import Answer, Registry, pull_scope, push_scope
+from nb2image.registry.client import Registry, pull_scope, push_scope
+from nb2image.registry.transport import Answer
 from nb2image.retries import Retry
 
 __all__ = ["Opener", "Sent", "send_blob"]
