@@ -18,6 +18,7 @@ from nb2image.image.model import Image
 from nb2image.image.read import find_image
 from nb2image.layers.entry import HardLink, Link
 from nb2image.progress import Silent
+from tests.unit.abi.making import shared_object
 from tests.unit.bases.test_facts import DEBIAN, elf, slim
 from tests.unit.image.making import files_of, image_of
 from tests.unit.index.plugin import machine, server
@@ -137,6 +138,71 @@ def test_an_older_glibc_than_a_wheel_needs_is_refused(world: World) -> None:
     old = elf("GNU C Library (Debian GLIBC 2.31-1) stable release version 2.31.", loader=None)
     text = refused(world, source, base(world, {**DEBIAN, "usr/lib/x86_64-linux-gnu/libc.so.6": old}))
     assert "native-1.0 is for manylinux_2_36_x86_64" in text
+
+
+# -- shared libraries ----------------------------------------------------------------------------------------
+
+THING = "usr/lib/x86_64-linux-gnu/libthing.so.1"
+NATIVE = wheel(
+    "native",
+    files={
+        "native/_native.so": shared_object("libthing.so.1", versions={"libthing.so.1": ["THING_2"]}),
+        "native/plugins/seldom.so": shared_object("libseldom.so.1"),
+    },
+)
+
+
+def thing(*versions: str) -> Files:
+    return {**DEBIAN, THING: shared_object(soname="libthing.so.1", defines=versions)}
+
+
+def native(world: World, below: Files) -> Path:
+    """An image of the wheel that needs the library, on a base of these files."""
+    return stored(world, build(world, base(world, below), NATIVE))
+
+
+def test_a_library_that_the_new_base_lacks_is_refused_with_its_wheel(world: World) -> None:
+    source = native(world, thing("THING_1", "THING_2"))
+    text = refused(world, source, base(world, PATCHED))
+    assert "lacks 1 shared library that packages in" in text
+    assert "native 1.0: native/_native.so needs libthing.so.1, which neither the wheels nor the base" in text
+
+
+def test_a_symbol_version_that_the_new_base_lacks_is_refused(world: World) -> None:
+    source = native(world, thing("THING_1", "THING_2"))
+    text = refused(world, source, base(world, thing("THING_1")))
+    assert f"native/_native.so needs THING_2 of libthing.so.1, and /{THING} of the base" in text
+
+
+def test_a_library_that_was_missing_before_is_a_warning(world: World) -> None:
+    source = native(world, DEBIAN)
+    done = world.run("rebase", source, "--base", base(world, PATCHED), "-o", f"{world.work}/rebased/")
+    assert done.returncode == 0
+    assert "needs libthing.so.1" in done.stderr
+    assert "It was missing on the image's own base, too." in done.stderr
+
+
+def test_a_library_that_only_a_plugin_needs_is_no_reason_to_refuse(world: World) -> None:
+    seldom = {**thing("THING_2"), "usr/lib/x86_64-linux-gnu/libseldom.so.1": shared_object(soname="libseldom.so.1")}
+    source = native(world, seldom)
+    done = world.run("rebase", source, "--base", base(world, thing("THING_2")), "-o", f"{world.work}/rebased/", "-q")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_newer_library_serves(world: World) -> None:
+    source = native(world, thing("THING_2"))
+    assert rebased(world, source, base(world, thing("THING_2", "THING_3"))).layers
+
+
+def test_a_library_that_somebody_put_into_the_image_counts_as_it_stands_there(world: World) -> None:
+    image = build(world, base(world, thing("THING_1", "THING_2")), NATIVE)
+    path = "opt/kernel/lib/python3.11/site-packages/added.so"
+    other = shared_object("libother.so.2")
+    source = stored(world, image.with_layers([files_of({path: other})]))
+    on = base(world, thing("THING_2"))
+    done = world.run("rebase", source, "--base", on, "-o", f"{world.work}/rebased/")
+    assert done.returncode == 0
+    assert "a file of no package: added.so needs libother.so.2" in done.stderr
 
 
 def test_a_base_of_too_many_layers_is_refused(world: World) -> None:

@@ -17,7 +17,7 @@ from nb2image.processes import pool, workers
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
 from nb2image.wheels.install import Scheme
 
-__all__ = ["Fetch", "missing_libraries", "objects_of"]
+__all__ = ["Fetch", "findings", "missing_libraries", "objects_of"]
 
 Fetch = Callable[[str, Collection[str]], Mapping[str, Path]]
 """Paths of wheels by their file names, of the environment with this prefix."""
@@ -59,12 +59,30 @@ def compared(
     rules: Rules,
 ) -> Findings:
     """The same for objects by the digest of their wheel; a pure function."""
+    installed = {
+        prefix: [row for wheel in wheels for row in _installed(wheel, objects[wheel.digest], prefix, minor)]
+        for prefix, wheels in environments.items()
+    }
+    packages = {
+        prefix: [(str(wheel.name), wheel.version, wheel.filename) for wheel in wheels]
+        for prefix, wheels in environments.items()
+    }
+    return findings(installed, packages, provided, minor, rules)
+
+
+def findings(
+    installed: Mapping[str, Sequence[Installed]],
+    packages: Mapping[str, Sequence[tuple[str, str, str]]],
+    provided: Provided,
+    minor: str,
+    rules: Rules,
+) -> Findings:
+    """The same for the objects of each environment, by its prefix, and its packages as `find_missing` takes them."""
     parts = []
     for prefixes in _TOGETHER:
-        each = [(prefix, wheel) for prefix in prefixes for wheel in environments.get(prefix, ())]
-        installed = [row for prefix, wheel in each for row in _installed(wheel, objects[wheel.digest], prefix, minor)]
-        packages = [(str(wheel.name), wheel.version, wheel.filename) for _, wheel in each]
-        parts.append(find_missing(installed, packages, provided, minor, rules))
+        rows = [row for prefix in prefixes for row in installed.get(prefix, ())]
+        named = [row for prefix in prefixes for row in packages.get(prefix, ())]
+        parts.append(find_missing(rows, named, provided, minor, rules))
     return Findings(_joined(part.missing for part in parts), _joined(part.driver for part in parts))
 
 

@@ -11,7 +11,7 @@ from nb2image.abi.elf import Damaged, Machine, SharedObject, read_object
 from nb2image.cache import Store, digest_of_key
 from nb2image.wheels.archive import MemberContent, WheelArchive
 
-__all__ = ["Gathered", "Objects", "known_objects", "looks_shared", "read_objects"]
+__all__ = ["Gathered", "Objects", "from_record", "known_objects", "looks_shared", "read_objects", "to_record"]
 
 _KIND = "elf"
 _FORMAT = 1
@@ -33,7 +33,7 @@ def looks_shared(name: str) -> bool:
 def known_objects(store: Store, digest: str) -> Objects | None:
     """What `read_objects` or a writing of layers kept for a wheel (``sha256:<hex>``), or None."""
     record = store.get_record(_KIND, _key(digest))
-    return _from_record(record) if record is not None else None
+    return from_record(record) if record is not None else None
 
 
 def read_objects(root: Path, wheel: Path, filename: str, digest: str) -> Objects:
@@ -76,18 +76,20 @@ class Gathered:
 
     def keep(self, store: Store, digest: str) -> None:
         """Once all members were read."""
-        store.put_record(_KIND, _key(digest), _to_record(self.objects))
+        store.put_record(_KIND, _key(digest), to_record(self.objects))
 
 
 def _key(digest: str) -> str:
     return digest_of_key(_KIND, _FORMAT, digest)
 
 
-def _to_record(objects: Objects) -> dict[str, Any]:
+def to_record(objects: Objects) -> dict[str, Any]:
+    """As the store keeps them."""
     return {"found": {name: list(each) for name, each in objects.found.items()}, "notes": objects.notes}
 
 
-def _from_record(record: dict[str, Any]) -> Objects:
+def from_record(record: dict[str, Any]) -> Objects:
+    """The same, back again."""
     found = {}
     for name, (machine, soname, needed, rpath, runpath, versions, defines) in record["found"].items():
         wanted = {library: tuple(names) for library, names in versions.items()}

@@ -63,12 +63,13 @@ def rebase(
 ) -> None:
     """Put the layers of IMAGE on another base, without building them anew.
 
-    Python's minor version and the platform must be the same, and glibc new enough for the packages that are inside.
+    Python's minor version and the platform must be the same, glibc new enough for the packages that are inside, and
+    their compiled code must find the shared libraries that it finds now.
     IMAGE is an archive, an OCI layout (DIRECTORY or DIRECTORY:TAG), or the name of an image in Docker or podman.
     """
     from nb2image.cli.listeners import listening
     from nb2image.outputs import EngineLoad, default_tag, output_for
-    from nb2image.rebase import rebased
+    from nb2image.rebasing.rebase import rebased
 
     if not paths and not load_:
         raise click.UsageError("Say where the new image goes: -o PATH or --load.")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from packaging.tags import parse_tag
-
 from nb2image.bases.facts import read_target
 from nb2image.bases.model import Base
-from nb2image.build import ENGINES_MOUNT
 from nb2image.cache import Store
 from nb2image.errors import UnfitBase
 from nb2image.image.filesystem import content, members
@@ -24,6 +21,7 @@ from nb2image.layers.cached import CachedLayer, store_layer
 from nb2image.layers.entry import BytesContent, Entry, HardLink, Link
 from nb2image.layers.write import WrittenLayer
 from nb2image.progress import Listener, Warned, stage
+from nb2image.rebasing.fit import check_libraries, check_target, find_libraries
 from nb2image.runtime import KERNEL, RUNNER, SBOM, SUPPORT
 from nb2image.runtime.entries import Mode, environment_entries, execution
 from nb2image.target.model import Target
@@ -74,8 +72,11 @@ def rebased(image: Image, provenance: Provenance, base: Base, store: Store, list
     found = inspect_scanned(image, provenance, scanned)
     with stage(listener, "rebase", provenance.reference):
         count = _base_layers(found)
-        old = read_target(Image(image.config, image.layers[:count]), store)
-        _check(found, scanned, old, base, len(image.layers) - count)
+        below = Image(image.config, image.layers[:count])
+        old = read_target(below, store)
+        check_target(found, scanned, old, base, len(image.layers) - count)
+        libraries = find_libraries(image, found, below, old.minor, store)
+        check_libraries(*libraries.on(base.image), provenance.reference, base, listener)
         comments = _comments(image)
         layers: list[Layer] = []
         for number in range(count, len(image.layers)):
@@ -99,58 +100,6 @@ def _base_layers(found: Inspection) -> int:
             hint="Build it anew: `nb2image build --base NEW`.",
         )
     return found.base_layers
-
-
-# -- whether it fits ----------------------------------------------------------------------------------------
-
-
-def _check(found: Inspection, scanned: Scan, old: Target, base: Base, layers: int) -> None:
-    name, new = found.provenance.reference, base.target
-    hint = "Choose a base with the same Python and at least the same glibc, or build the image anew."
-    if new.platform != found.platform:
-        raise UnfitBase(f"{name} is for {found.platform}, and {base.name} for {new.platform}.", hint=hint)
-    if new.minor != old.minor:
-        raise UnfitBase(
-            f"The packages in {name} are those of Python {old.minor}, and {base.name} has {new.python}.", hint=hint
-        )
-    if len(base.image.layers) + layers > ENGINES_MOUNT:
-        raise UnfitBase(
-            f"{base.name} has {len(base.image.layers)} layers and {name} {layers} more; engines mount {ENGINES_MOUNT}.",
-            hint="Flatten the base, for example with `podman build --squash-all`.",
-        )
-    wrong = [text for path, tags in _wheel_tags(scanned) if (text := _misfit(path, tags, old, new))]
-    if wrong:
-        raise UnfitBase(
-            f"{base.name} ({new}) cannot hold {len(wrong)} of the packages in {name}.", hint=hint, details=tuple(wrong)
-        )
-
-
-def _wheel_tags(scanned: Scan) -> Iterator[tuple[str, list[str]]]:
-    """The tags that each installed wheel states (binary distribution format; "File contents", WHEEL)."""
-    folders = tuple(f"{prefix[1:]}/" for prefix in (KERNEL, RUNNER, SUPPORT))
-    for path, data in sorted(scanned.kept.items()):
-        if path.endswith(".dist-info/WHEEL") and path.startswith(folders):
-            lines = (line.partition(":") for line in data.decode(errors="replace").splitlines())
-            yield path, [value.strip() for name, _, value in lines if name.strip().lower() == "tag"]
-
-
-def _misfit(path: str, stated: list[str], old: Target, new: Target) -> str:
-    """Why a wheel does not fit a target, empty where it does."""
-    tags = {tag for text in stated for tag in parse_tag(text)}
-    stem = path.split("/")[-2].removesuffix(".dist-info")
-    if not tags & set(new.tags):
-        # Some wheels state other tags than their file names do: what the old base took shows it.
-        if not tags & set(old.tags) and _glibc(new) >= _glibc(old):
-            return ""
-        return f"{stem} is for {', '.join(sorted({tag.platform for tag in tags})) or 'nothing that it states'}"
-    local = all(tag.platform.startswith("linux_") for tag in tags)
-    if local and _glibc(new) < _glibc(old):
-        return f"{stem} was built on glibc {old.glibc}"
-    return ""
-
-
-def _glibc(target: Target) -> tuple[int, ...]:
-    return target.glibc.release if target.glibc is not None else (0,)
 
 
 # -- layers -------------------------------------------------------------------------------------------------
