@@ -118,6 +118,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
 
     Downloads metadata only. Raises `NotebookError`, `IndexFailure`, `TargetError` or `BaseError`.
     """
+    from nb2image.images import runner_pythons
     from nb2image.notebook.document import read_notebook
     from nb2image.notebook.locks.find import read_lock
 
@@ -131,8 +132,9 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         complete = _completed(lock, request.settings, store, listener)
         # The images of a layout or archive are all meant by its path; one of Debian's is meant by its name.
         named = request.base if any(each.name == request.base for each in candidates) else None
-        wishes = Wishes(named, request.python, request.build_sdists == "auto", request.gpu, date.today())
-        found = _matched(complete, candidates, wishes, store, listener)
+        build = request.build_sdists == "auto"
+        wishes = Wishes(named, request.python, build, request.gpu, date.today(), runner_pythons(request.mode))
+        found = _matched(complete, candidates, wishes, _elsewhere(request, wishes, store), store, listener)
         for warning in (*found.warnings, *_driver_warnings(found, request)):
             listener(Warned(warning))
         provider = next(provider for provider, candidate in offered if candidate is found.candidate)
@@ -158,11 +160,29 @@ def _with_system(plan: Plan, store: Store, listener: Listener) -> Plan:
         return replace(plan, system=planned(plan, wanted, store, listener))
 
 
-def _matched(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, store: Store, listener: Listener) -> Match:
+def _elsewhere(request: Request, wishes: Wishes, store: Store) -> list[Candidate]:
+    """The registries' bases of the catalogues that could be named instead of one that is chosen."""
+    if request.base != "auto" or request.python_build:
+        return []
+    from nb2image.bases.catalogue import read_catalogues
+    from nb2image.bases.catalogued import CataloguedProvider
+
+    offered = CataloguedProvider(read_catalogues(request.catalogues), request.platform, store).elsewhere()
+    return [each for each in offered if each.target.minor in wishes.pythons]
+
+
+def _matched(
+    lock: Lock,
+    candidates: Sequence[Candidate],
+    wishes: Wishes,
+    elsewhere: Sequence[Candidate],
+    store: Store,
+    listener: Listener,
+) -> Match:
     """As `match`; what the choice needs to have built can be built here, else `NoMatchingFiles` says why not."""
     from nb2image.images import cuda_rules
 
-    found = match(lock, candidates, wishes, cuda_rules())
+    found = match(lock, candidates, wishes, cuda_rules(), elsewhere)
     if found.selection.sources:
         from nb2image.sandbox.choose import Absent, choose_sandbox
 

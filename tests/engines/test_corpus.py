@@ -119,6 +119,64 @@ def test_a_notebook_that_cannot_be_built_is_refused_with_a_sentence(
     assert not (tmp_path / "layout").exists()
 
 
+_BULLSEYE = "base      bullseye: Python 3.9, glibc 2.31, linux/amd64"
+_ONLY_39 = "build with --python 3.9 if the notebook may run on it."
+_NO_CUDA = "--gpu asks for CUDA, and no locked package uses it, as far as nb2image knows."
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code", "sentences"),
+    [
+        ("ds108", "", 0, ("base      bookworm: Python 3.11", "by pyarrow 26.0.1", "nothing that is locked uses it")),
+        ("ds108", "--gpu", 35, (_NO_CUDA,)),
+        ("thoth-py39-80pkgs", "", 0, (_BULLSEYE, "78 of the 80", "fits and is still mended: --base registry.access")),
+        ("thoth-engine-boto3", "", 31, ("Each of the 7 locked packages has a wheel for Python 3.9", _ONLY_39)),
+        ("thoth-engine-boto3", "--python 3.9", 0, (_BULLSEYE, "each of the 7 packages has a wheel for it")),
+        ("thoth-no-sources", "--python 3.9", 0, (_BULLSEYE, "torch 1.9.1 brings CUDA 10.2", "by numpy 1.21.2")),
+        ("thoth-torch-gpu", "", 31, ("Each of the 6 locked packages has a wheel for Python 3.9", _ONLY_39)),
+        (
+            "thoth-torch-gpu",
+            "--python 3.9 --gpu",
+            0,
+            (_BULLSEYE, "NVIDIA driver 440.33 or newer", "the base needs none"),
+        ),
+        ("thoth-tensorflow-torch", "", 31, ("42 of the 46 locked packages have a wheel for Python 3.9", _ONLY_39)),
+        (
+            "thoth-tensorflow-torch",
+            "--python 3.9",
+            0,
+            (_BULLSEYE, "torch 1.9.0 brings CUDA 10.2", "tensorflow 2.6.0 loads CUDA 11.2 and cuDNN 8.1 from the base"),
+        ),
+        ("thoth-tensorflow-torch", "--python 3.9 --gpu", 35, ("nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04",)),
+        ("thoth-wrong-names", "", 31, ("1 of the 2 locked packages have a wheel", _ONLY_39)),
+        ("thoth-sdists-85pkgs", "--python 3.9", 22, ("sqlalchemy-utils 0.37.0",)),
+        (
+            "nbrequirements-py36-stale",
+            "",
+            31,
+            ("is stale", "7 of them, whose wheels are for other Pythons, may well fail"),
+        ),
+        ("nbrequirements-py36-stale", "--python 3.9", 0, (_BULLSEYE, "STALE", "numpy-1.17.2.zip, in a sandbox")),
+        ("nbrequirements-empty-lock", "", 13, ("the lock lists no package.",)),
+    ],
+)
+def test_the_plan_of_a_notebook_is_one_to_defend(
+    notebooks: Notebooks, corpus: Path, name: str, options: str, code: int, sentences: tuple[str, ...]
+) -> None:
+    command = ("plan", str(corpus / f"{name}.ipynb"), "--index-url", "default", "--progress", "none", *options.split())
+    done = subprocess.run(
+        notebooks.command(*command),
+        env=notebooks.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == code, told
+    assert [each for each in sentences if each not in told] == []
+
+
 def test_the_rest_of_a_notebook_that_cannot_be_built_is_built(
     notebooks: Notebooks, corpus: Path, tmp_path: Path
 ) -> None:

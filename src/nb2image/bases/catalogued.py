@@ -32,6 +32,13 @@ class CataloguedProvider:
         found = (self._candidate(entry) for entry in self._catalogue.entries.values() if entry.provider == "layout")
         return [each for each in found if each is not None]
 
+    def elsewhere(self) -> Sequence[Candidate]:
+        """What it names of registries, under the references that ``--base`` takes: for advice; none of it is delivered
+        here."""
+        named = (each for each in self._catalogue.entries.values() if each.provider == "registry")
+        found = ((entry.reference, self._candidate(entry)) for entry in named)
+        return [replace(each, name=reference) for reference, each in found if each is not None]
+
     def _candidate(self, entry: CatalogueEntry) -> Candidate | None:
         target = entry.target(self._platform)
         if target is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nb2image.target.cuda import Rules
     from nb2image.target.support import SupportPackage
 
-__all__ = ["cuda_rules", "runner_lock", "support_locks", "support_requirements"]
+__all__ = ["cuda_rules", "runner_lock", "runner_pythons", "support_locks", "support_requirements"]
 
 _RUNNERS = Path(__file__).with_name("runners")
 _CUDA = Path(__file__).with_name("cuda.toml")
@@ -26,11 +26,16 @@ _CUDA = Path(__file__).with_name("cuda.toml")
 def _file(name: str, minor: str, suffix: str) -> Path:
     file = _RUNNERS / f"{name}-{minor}.{suffix}"
     if not file.is_file():
-        known = sorted((path.stem.rpartition("-")[2] for path in _RUNNERS.glob(f"{name}-*.txt")), key=Version)
         raise NoMatchingBase(
-            f"There is no {name} runner for Python {minor}.", hint=f"There are runners for {', '.join(known)}."
+            f"There is no {name} runner for Python {minor}.",
+            hint=f"There are runners for {', '.join(runner_pythons(name))}.",
         )
     return file
+
+
+def runner_pythons(name: str) -> tuple[str, ...]:
+    """The Pythons (``X.Y``, oldest first) that the runner ``jupyter`` or ``batch`` is there for."""
+    return tuple(sorted((path.stem.rpartition("-")[2] for path in _RUNNERS.glob(f"{name}-*.txt")), key=Version))
 
 
 @cache

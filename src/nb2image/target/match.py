@@ -26,13 +26,15 @@ __all__ = ["Match", "Row", "Wishes", "match", "no_files"]
 class Wishes:
     """What the user asked for. ``base``: a candidate's name, None for ``auto``; ``python``: ``X.Y`` or None;
     ``build_sdists``: a package without a wheel may be built from its source distribution; ``gpu``: CUDA is required;
-    ``today``: the day by which bases are past their end of life, None: none is."""
+    ``today``: the day by which bases are past their end of life, None: none is; ``pythons``: the Pythons (``X.Y``) that
+    notebooks can be started on, empty: any."""
 
     base: str | None = None
     python: str | None = None
     build_sdists: bool = False
     gpu: bool = False
     today: date | None = None
+    pythons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,16 @@ def _python_fits(lock: Lock, target: Target, python: str | None) -> bool:
     return requires is None or requires.contains(target.python, prereleases=True)
 
 
-def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, rules: Rules | None = None) -> Match:
+def match(
+    lock: Lock,
+    candidates: Sequence[Candidate],
+    wishes: Wishes,
+    rules: Rules | None = None,
+    elsewhere: Sequence[Candidate] = (),
+) -> Match:
     """Choose the best of the candidates that have the right Python and a file for every package; what is better,
-    `_Tried.rank` says. ``rules`` tell what packages need of CUDA (None: nothing).
+    `_Tried.rank` says. ``rules`` tell what packages need of CUDA (None: nothing). Those ``elsewhere`` are never chosen;
+    where one would do, rows and refusals tell of it.
 
     The lock must be complete. Raises `NoMatchingBase` when no candidate has the Python that is wanted,
     `NoMatchingFiles` when one has it but some packages have no file for it, and `NoCuda` when the GPU that is asked
@@ -162,37 +171,72 @@ def match(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, rules: Ru
         )
     python, asker = wanted_python(lock, wishes)
     fitting = [c for c in named if _python_fits(lock, c.target, python)]
+    remote = _fitting_elsewhere(lock, elsewhere, wishes, python, rules)
     if not fitting:
-        raise _no_python(lock, named, wishes, python, asker)
-    tried = sorted((_try(lock, c, wishes, rules) for c in fitting), key=lambda each: each.candidate.name)
-    tried.sort(key=_Tried.rank, reverse=True)
+        raise _no_python(lock, named, wishes, python, asker, remote, rules)
+    tried = _ranked(_try(lock, c, wishes, rules) for c in fitting)
     best = tried[0]
     if not best.selection.complete:
         unbuilt = "" if wishes.build_sdists else "which --build-sdists never forbids to build."
-        raise no_files(lock, best.candidate.target, best.selection, unbuilt)
+        raise no_files(lock, best.candidate.target, best.selection, unbuilt, _from_elsewhere(remote, ""))
     if best.lacks:
-        raise _no_cuda(best, rules)
+        raise _no_cuda(best, rules, remote)
     chosen = best.candidate
     wanted = Version(python or chosen.target.minor).minor
     others = sorted(
         (c for c in candidates if c not in fitting), key=lambda c: (abs(c.target.python.minor - wanted), c.name)
     )
-    rows = (*(_row(each, best) for each in tried), *(_other(c, named, python, asker, lock) for c in others))
+    usable = sum(not each.lacks for each in tried)
+    rows = (
+        *(_row(each, best) for each in tried[:usable]),
+        *(_row(each, best, elsewhere=True) for each in remote),
+        *(_row(each, best) for each in tried[usable:]),
+        *(_other(c, named, python, asker, lock) for c in others),
+    )
     reasons = tuple(_reasons(lock, best, python, asker, wishes))
     note = (
         ""
         if wishes.gpu or not lacking(best.cuda, chosen.target.cuda)
         else outlook(best.cuda, chosen.target.minor, rules)
     )
-    warnings = [f"{chosen.name} has been out of support since {chosen.end_of_life}: {_last_resort(wishes)}"]
-    return Match(
-        chosen, best.selection, rows, reasons, best.cuda, (note,) if note else (), tuple(warnings) if best.past else ()
-    )
+    warnings = (_out_of_support(best, wishes, remote),) if best.past else ()
+    return Match(chosen, best.selection, rows, reasons, best.cuda, (note,) if note else (), warnings)
 
 
-def _last_resort(wishes: Wishes) -> str:
-    why = "it was asked for" if wishes.base else "no better one fits the lock"
-    return f"{why}, and nobody mends its security faults. Lock the notebook for a newer Python when you can."
+def _ranked(tried: Iterable[_Tried]) -> list[_Tried]:
+    """The best first; of equals, by name."""
+    return sorted(sorted(tried, key=lambda each: each.candidate.name), key=_Tried.rank, reverse=True)
+
+
+def _fitting_elsewhere(
+    lock: Lock, elsewhere: Sequence[Candidate], wishes: Wishes, python: str | None, rules: Rules
+) -> list[_Tried]:
+    """Those elsewhere that would do and are still mended, or failing these all that would do; the best first."""
+    if wishes.base or python is None:
+        return []
+    named = (each for each in elsewhere if each.target.minor == python)
+    found = [each for each in _ranked(_try(lock, c, wishes, rules) for c in named) if not each.lacks]
+    return [each for each in found if not each.past] or found
+
+
+def _from_elsewhere(remote: Sequence[_Tried], instead: str) -> str:
+    """A sentence on the best base elsewhere; empty where there is none."""
+    if not remote:
+        return ""
+    name = remote[0].candidate.name
+    past = f"; it has been out of support since {remote[0].candidate.end_of_life}" if remote[0].past else ""
+    return f"A registry has a base that fits{instead}: --base {name}{past}. "
+
+
+def _out_of_support(best: _Tried, wishes: Wishes, remote: Sequence[_Tried]) -> str:
+    chosen = best.candidate
+    why = f"{chosen.name} has been out of support since {chosen.end_of_life}: nobody mends its security faults."
+    if wishes.base:
+        return f"{why} It was asked for."
+    mended = [each for each in remote if not each.past]
+    if mended:
+        return f"{why} {_from_elsewhere(mended, ' and is still mended').rstrip()}"
+    return f"{why} No better base fits the lock; lock the notebook for a newer Python when you can."
 
 
 def _try(lock: Lock, candidate: Candidate, wishes: Wishes, rules: Rules) -> _Tried:
@@ -206,11 +250,13 @@ def _try(lock: Lock, candidate: Candidate, wishes: Wishes, rules: Rules) -> _Tri
 # -- the table ---------------------------------------------------------------------------------------
 
 
-def _row(tried: _Tried, best: _Tried) -> Row:
+def _row(tried: _Tried, best: _Tried, *, elsewhere: bool = False) -> Row:
     candidate, selection = tried.candidate, tried.selection
     satisfied = len(selection.chosen) + len(selection.sources)
     chosen = tried is best
     reason = "chosen" if chosen else tried.lacks or _worse(tried, best)
+    if elsewhere:
+        reason = "would do; it is in a registry, and --base with this name takes it from there"
     return Row(
         candidate.name,
         str(candidate.target),
@@ -330,7 +376,7 @@ def _highest_floor(selection: Selection) -> str:
     return f"{highest.name} {highest.version} takes Python {highest.requires_python}; no other package asks for newer"
 
 
-def _no_cuda(best: _Tried, rules: Rules) -> NoCuda:
+def _no_cuda(best: _Tried, rules: Rules, remote: Sequence[_Tried] = ()) -> NoCuda:
     if best.cuda.kind == "nothing":
         built = next((f": {each}" for each in best.cuda.evidence), "")
         return NoCuda(
@@ -342,7 +388,7 @@ def _no_cuda(best: _Tried, rules: Rules) -> NoCuda:
     return NoCuda(
         f"--gpu asks for CUDA, {_listed(best.cuda)} from the base, and no base that fits the lock has "
         f"{'that' if best.candidate.target.cuda is None else f'it: {best.candidate.name} lacks {best.lacks}'}.",
-        hint=f"{_capital(advice(best.cuda, python, rules))}.",
+        hint=_from_elsewhere(remote, "") or f"{_capital(advice(best.cuda, python, rules))}.",
     )
 
 
@@ -351,42 +397,70 @@ def _capital(text: str) -> str:
 
 
 def _no_python(
-    lock: Lock, named: Sequence[Candidate], wishes: Wishes, python: str | None, asker: str
+    lock: Lock,
+    named: Sequence[Candidate],
+    wishes: Wishes,
+    python: str | None,
+    asker: str,
+    remote: Sequence[_Tried],
+    rules: Rules,
 ) -> NoMatchingBase:
     wanted = f"Python {python} ({asker})" if python else f"Python {lock.pylock.requires_python} ({lock.source})"
     offered = ", ".join(f"{c.name} (Python {c.target.minor})" for c in named)
-
-    def selected(candidate: Candidate) -> Selection:
-        return select(lock, candidate.target, build_sdists=wishes.build_sdists)
-
-    usable = [c for c in named if selected(c).complete]
+    startable = python is None or not wishes.pythons or python in wishes.pythons
+    own = "" if startable else f" nb2image starts notebooks on Python {wishes.pythons[0]} to {wishes.pythons[-1]} only."
+    bring = ", or give an image that has the right Python with --base PATH" if startable else ""
+    tried = [_try(lock, candidate, wishes, rules) for candidate in named]
+    usable = [each for each in tried if each.selection.complete]
     if usable:
-        best = min(usable, key=lambda c: abs(c.target.python.minor - Version(python or c.target.minor).minor))
-        of_best = selected(best)
-        total = len(of_best.chosen) + len(of_best.sources)
-        built = f", or a source distribution to build ({len(of_best.sources)})" if of_best.sources else ""
-        hint = (
-            f"Every one of the {total} locked packages has a wheel for Python {best.target.minor}{built}: "
-            f"build with --python {best.target.minor} if the notebook may run on it, or give an image that has "
-            f"the right Python with --base PATH."
-        )
+        asked = Version(python or "0").minor if python else None
+
+        def distance(each: _Tried) -> tuple[int, bool, int]:
+            minor = each.candidate.target.python.minor
+            return (abs(minor - asked) if asked is not None else 0, each.past, -minor)
+
+        best = min(usable, key=distance)
+        hint = f"{_other_python(best)}{bring}."
+        if best.lacks:
+            hint += f" {_capital(_no_cuda(best, rules).hint)}"
     else:
-        nearby = min(named, key=lambda c: len(selected(c).misses))
-        selection = selected(nearby)
-        missing = ", ".join(miss.name for miss in selection.misses[:6])
-        more = f" and {len(selection.misses) - 6} more" if len(selection.misses) > 6 else ""
+        nearby = min(tried, key=lambda each: len(each.selection.misses))
+        misses = nearby.selection.misses
+        missing = ", ".join(miss.name for miss in misses[:6])
+        more = f" and {len(misses) - 6} more" if len(misses) > 6 else ""
         hint = (
-            f"No --python would do either: the closest, {nearby.target.minor}, lacks a wheel for {missing}{more}. "
-            f"Lock the notebook again for one of these bases, or give an image with --base PATH."
+            f"No --python would do either: the closest, {nearby.candidate.target.minor}, lacks a wheel for "
+            f"{missing}{more}. Lock the notebook again for one of these bases{bring}."
         )
     what = f"The base {wishes.base!r} does not have" if wishes.base else "No base has"
-    return NoMatchingBase(f"{what} {wanted}; there are: {offered}.", hint=hint)
+    return NoMatchingBase(f"{what} {wanted}; there are: {offered}.{own}", hint=_from_elsewhere(remote, "") + hint)
 
 
-def no_files(lock: Lock, target: Target, selection: Selection, unbuilt: str = "") -> NoMatchingFiles:
+def _other_python(best: _Tried) -> str:
+    """That the packages would also go on the Python of another base, and how."""
+    minor = best.candidate.target.minor
+    sources = best.selection.sources
+    total = len(best.selection.chosen) + len(sources)
+    have = f"Each of the {total} locked packages has a wheel for Python {minor}"
+    if sources:
+        compiled = sum(each.looks == "compiled" for each in sources)
+        doubt = (
+            f" (compiling {compiled} of them, whose wheels are for other Pythons, may well fail)" if compiled else ""
+        )
+        have = (
+            f"{total - len(sources)} of the {total} locked packages have a wheel for Python {minor}, and "
+            f"{len(sources)} would be built from source distributions{doubt}"
+        )
+    return f"{have}: build with --python {minor} if the notebook may run on it"
+
+
+def no_files(
+    lock: Lock, target: Target, selection: Selection, unbuilt: str = "", elsewhere: str = ""
+) -> NoMatchingFiles:
     """The error table: one row per package, and the nearest target that would do.
 
-    ``unbuilt`` says why source distributions of the table are not built, and what would change that.
+    ``unbuilt`` says why source distributions of the table are not built, and what would change that; ``elsewhere``
+    is a sentence on a base that would do.
     """
     total = len(selection.chosen) + len(selection.misses)
     close: Nearest = nearest(lock, target)
@@ -406,7 +480,7 @@ def no_files(lock: Lock, target: Target, selection: Selection, unbuilt: str = ""
     return NoMatchingFiles(
         f"{what} that {target} can install.",
         details=tuple(rows),
-        hint=advice.strip() or "Lock the notebook again for this target, or choose another base.",
+        hint=(elsewhere + advice).strip() or "Lock the notebook again for this target, or choose another base.",
     )
 
 

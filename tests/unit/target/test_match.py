@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import PurePosixPath
 
 import pytest
@@ -169,6 +170,70 @@ def test_another_python_is_never_taken_silently_and_the_one_that_would_do_is_nam
     with pytest.raises(NoMatchingBase, match=r"No base has Python 3\.8 \(Pipfile\.lock\)") as caught:
         match(locked, CANDIDATES, Wishes())
     assert "--python 3.9" in caught.value.hint
+
+
+def test_packages_that_another_python_has_no_wheel_of_are_told_with_the_doubt() -> None:
+    locked = lock(package("a", "cp38-cp38-linux_x86_64", sdist=True), package("b", "py3-none-any"), python="3.8")
+    with pytest.raises(NoMatchingBase) as caught:
+        match(locked, CANDIDATES[:1], Wishes(build_sdists=True))
+    assert caught.value.hint.startswith(
+        "1 of the 2 locked packages have a wheel for Python 3.9, and 1 would be built from source distributions "
+        "(compiling 1 of them, whose wheels are for other Pythons, may well fail): build with --python 3.9 "
+    )
+
+
+def test_a_python_that_no_notebook_can_be_started_on_is_said_and_no_image_with_it_asked_for() -> None:
+    with pytest.raises(NoMatchingBase) as caught:
+        match(lock(package("a", "py3-none-any"), python="3.8"), CANDIDATES, Wishes(pythons=("3.9", "3.10", "3.11")))
+    assert caught.value.message.endswith("nb2image starts notebooks on Python 3.9 to 3.11 only.")
+    assert "--base" not in caught.value.hint
+
+
+def test_of_two_pythons_equally_near_the_one_whose_base_is_mended_is_named() -> None:
+    past = replace(CANDIDATES[0], end_of_life=date(2026, 8, 31))
+    with pytest.raises(NoMatchingBase) as caught:
+        match(
+            lock(package("a", "py3-none-any"), python="3.10"), (past, CANDIDATES[1]), Wishes(today=date(2026, 11, 21))
+        )
+    assert "build with --python 3.11 " in caught.value.hint
+
+
+REMOTE = (
+    candidate("registry.example/python:3.10-old", "3.10.0", "2.31"),
+    candidate("registry.example/python:3.10", "3.10.0", "2.36"),
+    candidate("registry.example/python:3.11", "3.11.0", "2.41"),
+)
+
+
+def test_a_base_that_a_registry_has_is_named_where_none_here_has_the_python() -> None:
+    with pytest.raises(NoMatchingBase) as caught:
+        match(lock(package("a", "py3-none-any"), python="3.10"), CANDIDATES, Wishes(), None, REMOTE)
+    assert caught.value.hint.startswith(
+        "A registry has a base that fits: --base registry.example/python:3.10. Each of the 1 locked packages"
+    )
+
+
+def test_a_base_that_a_registry_has_is_named_where_the_glibc_here_is_too_old() -> None:
+    locked = lock(package("a", "cp311-cp311-manylinux_2_39_x86_64"), python="3.11")
+    with pytest.raises(NoMatchingFiles) as caught:
+        match(locked, CANDIDATES, Wishes(), None, REMOTE)
+    assert caught.value.hint.startswith("A registry has a base that fits: --base registry.example/python:3.11. ")
+
+
+def test_bases_of_registries_are_told_of_and_not_taken() -> None:
+    found = match(lock(package("a", "py3-none-any"), python="3.11"), CANDIDATES, Wishes(), None, REMOTE)
+    assert [row.name for row in found.rows] == ["bookworm", "registry.example/python:3.11", "bullseye", "trixie"]
+    assert (found.rows[1].reason.startswith("would do; it is in a registry"), found.rows[1].lacks) == (True, "")
+
+
+def test_instead_of_a_base_that_nobody_mends_one_of_a_registry_is_proposed() -> None:
+    old = replace(CANDIDATES[1], end_of_life=date(2026, 8, 31))
+    locked = lock(package("a", "py3-none-any"), python="3.11")
+    found = match(locked, (old,), Wishes(today=date(2026, 11, 21)), None, REMOTE)
+    assert found.warnings == (
+        "bookworm has been out of support since 2026-08-31: nobody mends its security faults. "
+        "A registry has a base that fits and is still mended: --base registry.example/python:3.11.",
+    )
 
 
 def test_where_no_python_would_do_the_packages_in_the_way_are_named() -> None:
