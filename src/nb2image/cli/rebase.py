@@ -42,7 +42,9 @@ __all__ = ["rebase"]
     help="Write FILE.tar (loads everywhere) or an OCI layout DIRECTORY.",
 )
 @click.option("--load", "load_", is_flag=True, help="Load the image into Docker or podman.")
-@click.option("--offline", is_flag=True, help="Take a base that nb2image brings from the cache only.")
+@click.option(
+    "--offline", is_flag=True, help="Take a base that nb2image brings, and Debian packages, from the cache only."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for the image.")
 @click.option(
@@ -85,7 +87,7 @@ def rebase(
         read = stored.read()
         known = provenance(image, stored, read, where)
         new = _base(base, read.platform, offline, store, listener)
-        done = rebased(read, known, new, store, listener)
+        done = rebased(read, known, new, store, listener, offline=offline)
         names = tags or known.names or (default_tag(read.config.labels.get("io.nb2image.notebook", image)),)
         for output in outputs:
             output.write(done.image, names, listener)

@@ -22,15 +22,16 @@ from nb2image.layers.entry import BytesContent, Entry, HardLink, Link
 from nb2image.layers.write import WrittenLayer
 from nb2image.progress import Listener, Warned, stage
 from nb2image.rebasing.fit import check_libraries, check_target, find_libraries
+from nb2image.rebasing.system import SYSTEM, added_anew, added_to
 from nb2image.runtime import KERNEL, RUNNER, SBOM, SUPPORT
 from nb2image.runtime.entries import Mode, environment_entries, execution
+from nb2image.system.add import SystemPackages
 from nb2image.target.model import Target
 
 __all__ = ["Rebased", "rebased"]
 
 _BASE_NAME = "org.opencontainers.image.base.name"
 _BASE_DIGEST = "org.opencontainers.image.base.digest"
-_SYSTEM = "io.nb2image.system."
 _OWN_MEMBERS = ("User", "WorkingDir", "Entrypoint", "Cmd", "ExposedPorts", "StopSignal")
 """What nb2image sets of the configuration; a base's own values of these are replaced by each build."""
 
@@ -42,6 +43,15 @@ class Rebased:
     image: Image
     kept: int
     written: int
+
+
+@dataclass(frozen=True)
+class _On:
+    """The new base with the packages that are added to it."""
+
+    base: Base
+    system: SystemPackages | None
+    below: tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -66,38 +76,47 @@ class _Kept:
         return self.layer.file()
 
 
-def rebased(image: Image, provenance: Provenance, base: Base, store: Store, listener: Listener) -> Rebased:
-    """Put the layers that nb2image built on ``base``. Raises `UnfitBase` where they would not work there."""
-    scanned = scan(image, provenance.reference, listener)
+def rebased(
+    image: Image, provenance: Provenance, base: Base, store: Store, listener: Listener, *, offline: bool = False
+) -> Rebased:
+    """Put the layers that nb2image built on ``base``. ``offline``: packages that it lacks come from the store only.
+
+    Raises `UnfitBase` where they would not work there, and what `added_anew` raises.
+    """
+    name = provenance.reference
+    scanned = scan(image, name, listener)
     found = inspect_scanned(image, provenance, scanned)
-    with stage(listener, "rebase", provenance.reference):
-        count = _base_layers(found)
-        below = Image(image.config, image.layers[:count])
-        old = read_target(below, store)
+    with stage(listener, "rebase", name):
+        count, comments = _base_layers(found), _comments(image)
+        added = added_to(found, count, comments)
+        own = Image(image.config, image.layers[: count - (added.layers if added is not None else 0)])
+        old = read_target(own, store)
         check_target(found, scanned, old, base, len(image.layers) - count)
-        libraries = find_libraries(image, found, below, old.minor, store)
-        check_libraries(*libraries.on(base.image), provenance.reference, base, listener)
-        comments = _comments(image)
+        libraries = find_libraries(image, found, Image(image.config, image.layers[:count]), old.minor, store)
+        lost, before = libraries.on(base.image)
+        system: SystemPackages | None = None
+        below: tuple[Layer, ...] = ()
+        if added is not None:
+            system, below = added_anew(added, name, lost, before, base, store, listener, offline=offline)
+            lost, before = libraries.on(base.image.with_layers(below))
+        check_libraries(lost, before, name, base, listener)
+        on = _On(base, system, below)
         layers: list[Layer] = []
         for number in range(count, len(image.layers)):
             layer = image.layers[number]
-            new = _replaced(found, scanned, number, layer, old, base, comments[number], store, listener)
+            new = _replaced(found, scanned, number, layer, old, on, comments[number], store, listener)
             layers.append(new if new is not None else _Kept(layer, comments[number]))
-    written = sum(isinstance(layer, CachedLayer) for layer in layers)
-    return Rebased(_image(image, found, base, layers, listener), len(layers) - written, written)
+    written = sum(isinstance(layer, CachedLayer) for layer in (*below, *layers))
+    return Rebased(_image(image, found, on, layers, listener), len(layers) + len(below) - written, written)
 
 
 def _base_layers(found: Inspection) -> int:
+    """How many layers are the base's, packages that were added to it among them."""
     name = found.provenance.reference
     if found.base_layers is None or found.mode not in {"jupyter", "batch"}:
         raise UnfitBase(
             f"{name} does not say which of its layers are its base's, so they cannot be replaced.",
             hint="Only images that nb2image built can be put on another base.",
-        )
-    if any(label.startswith(_SYSTEM) for label in found.labels):
-        raise UnfitBase(
-            f"{name} has packages of its base's distribution added, which belong to that base.",
-            hint="Build it anew: `nb2image build --base NEW`.",
         )
     return found.base_layers
 
@@ -118,13 +137,13 @@ def _replaced(
     number: int,
     layer: Layer,
     old: Target,
-    base: Base,
+    on: _On,
     comment: str,
     store: Store,
     listener: Listener,
 ) -> CachedLayer | None:
     """What stands in place of a layer on the new base, None where that is the layer itself."""
-    role = found.layers[number].role
+    role, base = found.layers[number].role, on.base
     if role == "runtime":
         # The shells of the environments name the base's Python.
         shells = [*environment_entries(RUNNER, base.target), *environment_entries(KERNEL, base.target)]
@@ -148,7 +167,8 @@ def _replaced(
             (document,) = (
                 content(tar, info, layer) for path, info, tar in members(layer) if path == SBOM[1:] and info.isreg()
             )
-            changed = BytesContent(rebased_document(document, base, store))
+            names = on.system.names if on.system is not None else ()
+            changed = BytesContent(rebased_document(document, base, on.below, names, store))
             return _entries(layer, {SBOM[1:]: Entry(SBOM[1:], 0o644, changed)})
 
         return _written(store, comment, entries)
@@ -190,8 +210,9 @@ def _is_shell(path: str) -> bool:
 # -- documents ----------------------------------------------------------------------------------------------
 
 
-def _image(image: Image, found: Inspection, base: Base, layers: list[Layer], listener: Listener) -> Image:
+def _image(image: Image, found: Inspection, on: _On, layers: list[Layer], listener: Listener) -> Image:
     """The new image; what it says of itself is as before, but for the base."""
+    base = on.base
     mode: Mode = "batch" if found.mode == "batch" else "jupyter"
     own = execution(mode, found.notebook)["Env"]
     path = base.image.config.env.get("PATH", DEFAULT_PATH)
@@ -204,8 +225,14 @@ def _image(image: Image, found: Inspection, base: Base, layers: list[Layer], lis
         elif base.image.config.env[name] != value:
             text = f"{name} is {base.image.config.env[name]!r} on {base.name}, and was {value!r}; the base's is taken."
             listener(Warned(text, "Build the image anew with --env to have another."))
-    stated = {_BASE_NAME: base.reference, _BASE_DIGEST: base.image.digest}
-    labels = {**image.config.labels, **stated, "io.nb2image.python": str(base.target.python)}
+    system = on.system.labels() if on.system is not None else {}
+    stated = {
+        _BASE_NAME: base.reference,
+        _BASE_DIGEST: base.image.digest,
+        "io.nb2image.python": str(base.target.python),
+        **{f"{SYSTEM}{name}": value for name, value in system.items()},
+    }
+    labels = {**_without_system(image.config.labels), **stated}
     members_ = {name: image.config.execution.get(name) for name in _OWN_MEMBERS}
     config: Config = base.image.config.with_execution(**members_).with_env(_ordered(new, own)).with_labels(labels)
     created: Any = image.config.document.get("created")
@@ -215,8 +242,12 @@ def _image(image: Image, found: Inspection, base: Base, layers: list[Layer], lis
     said = image.annotations or {
         name: value for name, value in labels.items() if name.startswith(("org.opencontainers.image.", "io.nb2image."))
     }
-    annotations = {**said, **stated, "io.nb2image.python": str(base.target.python)}
-    return base.image.with_layers(layers).with_config(config).annotated(annotations)
+    annotations = {**_without_system(said), **stated}
+    return base.image.with_layers([*on.below, *layers]).with_config(config).annotated(annotations)
+
+
+def _without_system(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if not name.startswith(SYSTEM)}
 
 
 def _ordered(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

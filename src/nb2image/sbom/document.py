@@ -110,8 +110,9 @@ def _numbered(document: Mapping[str, Any]) -> bytes:
     return canonical_json({**document, "serialNumber": UUID(bytes=digest[:16], version=5).urn})
 
 
-def rebased(data: bytes, base: Base, store: Store) -> bytes:
-    """The bill of materials of an image on another base, without packages added to either.
+def rebased(data: bytes, base: Base, system: Sequence[Layer], wanted: Sequence[str], store: Store) -> bytes:
+    """The bill of materials of an image on another base, to which the layers of ``system`` add packages of its
+    distribution, the ``wanted`` among them.
 
     Raises `NotAnImage` when it is none that nb2image wrote.
     """
@@ -119,16 +120,17 @@ def rebased(data: bytes, base: Base, store: Store) -> bytes:
         document = json.loads(data)
         edges = {row["ref"]: row.get("dependsOn", []) for row in document["dependencies"]}
         old = set()
-        waiting = ["base"]
+        waiting = ["base", *(ref for ref in edges["image"] if ref.startswith("system:"))]
         while waiting:
             ref = waiting.pop()
             if ref not in old:
                 old.add(ref)
                 waiting += edges.get(ref, ())
         components = {each["bom-ref"]: each for each in document["components"] if each["bom-ref"] not in old}
-        part = _base(base, (), (), store)
+        part = _base(base, system, wanted, store)
         components |= {each["bom-ref"]: each for each in part["components"]}
         edges = {ref: needed for ref, needed in edges.items() if ref not in old} | dict(part["requires"])
+        edges["image"] = [*(ref for ref in edges["image"] if ref not in old), *part["roots"]]
         others = [row["assemblies"] for row in document.pop("compositions", ())]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotAnImage(
