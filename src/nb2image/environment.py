@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
+from nb2image.abi.wheel import Gathered, known_objects
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotCached, WheelError
 from nb2image.layers.cached import CachedLayer, store_layer
@@ -146,7 +147,8 @@ def _crc32(entry: Entry) -> tuple[int, int]:
 
 
 def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> _Result:
-    """In a worker: write the layer of a group into the store, and list what each wheel brings.
+    """In a worker: write the layer of a group into the store, and list what each wheel brings; its shared objects are
+    read on the way (`nb2image.abi.wheel`).
 
     ``paths`` are of wheels whose hash is the lock's; what comparing one with its RECORD came to is remembered.
     """
@@ -159,9 +161,13 @@ def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> 
             mismatches[file] = known
     proved = set(mismatches)
 
+    gathered = {w.digest: Gathered(w.filename) for w in group.wheels if known_objects(store, w.digest) is None}
+
     def noted(entries: Iterable[tuple[Wheel, Entry]]) -> Iterator[tuple[Wheel, Entry]]:
         for wheel, entry in entries:
             found.append(_Path(entry.path, wheel.name, *_crc32(entry)))
+            if wheel.digest in gathered:
+                entry = gathered[wheel.digest].watched(entry)
             yield wheel, entry
 
     with ExitStack() as stack:
@@ -172,6 +178,8 @@ def _write(root: Path, group: Group, scheme: Scheme, paths: dict[str, Path]) -> 
         except ValueError:
             _refuse_crossing(found)
             raise
+        for digest, objects in gathered.items():
+            objects.keep(store, digest)
     if len(staying) == len(found):  # so every file was read
         for file in keys.keys() - proved:
             store.put_record("record", keys[file], mismatches[file])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nb2image.abi.elf import MAGIC, WHOLE, Damaged, Machine, SharedObject, read_object
+from nb2image.abi.elf import MAGIC, WHOLE, Damaged, Machine, SharedObject, machine_of, read_object
 from nb2image.abi.wheel import looks_shared
 from nb2image.cache import Store, digest_of_key
 from nb2image.image.filesystem import FileSystem, Overlay, members
@@ -115,10 +115,10 @@ def _object(stream: Any) -> SharedObject | None:
     # A tar is read once, front to back: of a giant (cuBLAS has half a gigabyte) only the name is known then.
     data = MAGIC + stream.read(WHOLE - 4)
     try:
-        return read_object(lambda: iter([data]), len(data))
+        return read_object(lambda: [data], len(data))
     except Damaged:
-        machine = {62: "X86_64", 183: "AARCH64"}.get(int.from_bytes(data[18:20], "little"))
-        return SharedObject(Machine(64, machine), None, (), (), (), {}, ()) if machine else None
+        machine = machine_of(data)
+        return SharedObject(machine, None, (), (), (), {}, ()) if machine else None
 
 
 def _libraries(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nb2image.abi.elf import Damaged, Machine, SharedObject, read_object
+from nb2image.abi.elf import MAGIC, Damaged, Kept, Machine, SharedObject, read_object
 from nb2image.cache import Store, digest_of_key
+from nb2image.layers.entry import Entry
 from nb2image.wheels.archive import MemberContent, WheelArchive
 
 __all__ = ["Gathered", "Objects", "from_record", "known_objects", "looks_shared", "read_objects", "to_record"]
@@ -27,7 +28,7 @@ class Objects(NamedTuple):
 
 def looks_shared(name: str) -> bool:
     """Whether a file is a shared object by its name."""
-    return _SHARED.search(name.rpartition("/")[2]) is not None
+    return ".so" in name and _SHARED.search(name.rpartition("/")[2]) is not None
 
 
 def known_objects(store: Store, digest: str) -> Objects | None:
@@ -41,42 +42,82 @@ def read_objects(root: Path, wheel: Path, filename: str, digest: str) -> Objects
 
     Raises `BadWheel` when the wheel cannot be read; a damaged object is a note.
     """
-    gathering = Gathered(filename)
+    gathered = Gathered(filename)
     with WheelArchive(wheel, filename, []) as archive:
-        for member in archive.members.values():
-            if looks_shared(member.name):
-                gathering.read(member.name, archive.content(member))
-    gathering.keep(Store(root), digest)
-    return gathering.objects
+        for name, member in archive.members.items():
+            gathered.watched(Entry(name, 0, archive.content(member)))
+        gathered.keep(Store(root), digest)
+    return gathered.objects
 
 
 class Gathered:
-    """The shared objects of one wheel, as its members are read."""
+    """The shared objects of one wheel, read as somebody else reads its members: inflating them is what takes time."""
 
     def __init__(self, filename: str) -> None:
-        self.filename = filename
+        self._filename = filename
         self._found: dict[str, SharedObject] = {}
         self._notes: list[str] = []
+        self._unread: dict[str, MemberContent] = {}
 
-    def read(self, name: str, content: MemberContent) -> None:
-        """Read one member."""
-        if not content.head(4).startswith(b"\x7fELF"):
+    def watched(self, entry: Entry) -> Entry:
+        """The same entry; if it is a shared object, that is read when its bytes are."""
+        content = entry.content
+        if not isinstance(content, MemberContent) or not looks_shared(content.name):
+            return entry
+        self._unread[content.name] = content
+        return entry._replace(content=_Watched(content, self._read))
+
+    def _read(self, content: MemberContent, kept: Kept | None = None) -> None:
+        if self._unread.pop(content.name, None) is None:
             return
         try:
-            found = read_object(content.chunks, content.size)
+            found = read_object(content.chunks, content.size, kept)
         except Damaged as damage:
-            self._notes.append(f"{self.filename}: {name} is no shared object that could be loaded: {damage}.")
+            self._notes.append(f"{self._filename}: {content.name} is no shared object that could be loaded: {damage}.")
             return
         if found is not None:
-            self._found[name] = found
+            self._found[content.name] = found
+
+    def keep(self, store: Store, digest: str) -> None:
+        """Once all members were given to `watched`, read what nobody has read, and keep the objects in the store."""
+        for content in list(self._unread.values()):
+            if content.head(len(MAGIC)) == MAGIC:
+                self._read(content)
+        store.put_record(_KIND, _key(digest), to_record(self.objects))
 
     @property
     def objects(self) -> Objects:
         return Objects(dict(sorted(self._found.items())), tuple(sorted(self._notes)))
 
-    def keep(self, store: Store, digest: str) -> None:
-        """Once all members were read."""
-        store.put_record(_KIND, _key(digest), to_record(self.objects))
+
+class _Watched:
+    """A member's content (`nb2image.layers.entry.Content`) that tells when its bytes were read, and what they were."""
+
+    __slots__ = ("_content", "_tell", "crc32", "size")
+
+    def __init__(self, content: MemberContent, tell: Callable[[MemberContent, Kept], None]) -> None:
+        self._content = content
+        self._tell = tell
+        self.crc32 = content.crc32
+        self.size = content.size
+
+    def deflated(self) -> Iterator[bytes] | None:
+        return self._content.deflated()
+
+    def both(self) -> tuple[bytes, bytes] | None:
+        both = self._content.both()
+        if both is not None:
+            kept = Kept(self.size)
+            kept.add(both[0])
+            self._tell(self._content, kept)
+        return both
+
+    def chunks(self) -> Iterator[bytes]:
+        kept = Kept(self.size)
+        for piece in self._content.chunks():
+            kept.add(piece)
+            yield piece
+        self._tell(self._content, kept)
 
 
 def _key(digest: str) -> str:

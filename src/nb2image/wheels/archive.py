@@ -134,6 +134,11 @@ class MemberContent:
         self.size = member.size
         self.crc32 = member.crc32
 
+    @property
+    def name(self) -> str:
+        """The member's."""
+        return self._member.name
+
     def deflated(self) -> Iterator[bytes] | None:
         """The stream as it stands in the wheel: not proved by itself, so read `chunks` too before it is used."""
         if self._member.method == DEFLATED:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import re
 import shutil
@@ -107,9 +106,12 @@ def test_tables_that_claim_to_be_endless_end() -> None:
     data = bytearray(shared_object("libc.so.6", versions={"libc.so.6": ["GLIBC_2.4"]}))
     place = data.index((0x6FFFFFFE).to_bytes(8, "little"))
     table = int.from_bytes(data[place + 8 : place + 16], "little")
-    data[table + 2 : table + 4] = b"\xff\xff"  # vn_cnt
-    data[table + 28 : table + 32] = bytes(4)  # vna_next: the same one over and over
-    begin = time.process_time()
+    data[table + 2 : table + 4] = b"\xff\xff"  # vn_cnt, of a chain that ends after one
+    found = read(bytes(data))
+    assert found is not None
+    assert found.versions == {"libc.so.6": ("GLIBC_2.4",)}
+
+
+def test_tables_without_measure_are_refused() -> None:
     with pytest.raises(Damaged, match="too many versions"):
-        read(bytes(data))
-    assert math.isclose(time.process_time() - begin, 0, abs_tol=2)
+        read(shared_object("libc.so.6", versions={"libc.so.6": [f"GLIBC_2.{number}" for number in range(20_000)]}))
