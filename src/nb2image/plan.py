@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging.version import Version
 
-from nb2image.bases.model import Candidate, Provider
+from nb2image.bases.model import Candidate, Provider, Remote
 from nb2image.cache import Store
-from nb2image.errors import NoMatchingBase, StaleLock, SupportConflict
+from nb2image.errors import NoMatchingBase, NotCached, RegistryFailure, StaleLock, SupportConflict
 from nb2image.index.settings import DEFAULT, IndexSettings
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
-from nb2image.progress import Listener, Warned, stage
+from nb2image.progress import Listener, Silent, Warned, stage
 from nb2image.target.match import Match, Wishes, match, no_files
 from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, Source, select
@@ -138,6 +138,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         for warning in (*found.warnings, *_driver_warnings(found, request)):
             listener(Warned(warning))
         provider = next(provider for provider, candidate in offered if candidate is found.candidate)
+        found = _confirmed(found, provider)
         target = found.candidate.target
         kernel = found.selection.chosen
         runner = _own(request.mode, target, request, store, listener)
@@ -160,6 +161,20 @@ def _with_system(plan: Plan, store: Store, listener: Listener) -> Plan:
         return replace(plan, system=planned(plan, wanted, store, listener))
 
 
+def _confirmed(found: Match, provider: Provider) -> Match:
+    """The match with its candidate as it is where it comes from. Raises `RegistryFailure`, `NotAnImage`, `NotCached`;
+    their hints name the next best base."""
+    if not isinstance(provider, Remote):
+        return found
+    try:
+        return replace(found, candidate=provider.confirm(found.candidate))
+    except (RegistryFailure, NotCached) as failure:
+        others = [row.name for row in found.rows if not (row.chosen or row.lacks)]
+        if others:
+            failure.hint += f" Or take the next best base: --base {others[0]}."
+        raise
+
+
 def _elsewhere(request: Request, wishes: Wishes, store: Store) -> list[Candidate]:
     """The registries' bases of the catalogues that could be named instead of one that is chosen."""
     if request.base != "auto" or request.python_build:
@@ -167,7 +182,7 @@ def _elsewhere(request: Request, wishes: Wishes, store: Store) -> list[Candidate
     from nb2image.bases.catalogue import read_catalogues
     from nb2image.bases.catalogued import CataloguedProvider
 
-    offered = CataloguedProvider(read_catalogues(request.catalogues), request.platform, store).elsewhere()
+    offered = CataloguedProvider(read_catalogues(request.catalogues), request.platform, store, Silent()).elsewhere()
     return [each for each in offered if each.target.minor in wishes.pythons]
 
 
@@ -231,9 +246,21 @@ def offered_bases(request: Request, store: Store, listener: Listener) -> list[tu
 
     catalogue = read_catalogues(request.catalogues)
     debian = DebianProvider(store, platform=request.platform, strict=request.strict, offline=request.settings.offline)
-    catalogued = CataloguedProvider(catalogue, request.platform, store)
+    catalogued = CataloguedProvider(
+        catalogue,
+        request.platform,
+        store,
+        listener,
+        named=request.base,
+        offline=request.settings.offline,
+        plain_http=request.plain_http,
+    )
     offered: list[tuple[Provider, Candidate]] = [
-        *((debian, replace(each, end_of_life=catalogue.end_of_life(each.name))) for each in debian.candidates()),
+        *(
+            (debian, replace(each, end_of_life=entry.end_of_life))
+            for each in debian.candidates()
+            if (entry := catalogue.entries.get(each.name)) is not None and entry.provider == "debian"
+        ),
         *((catalogued, each) for each in catalogued.candidates()),
     ]
     names = {candidate.name for _, candidate in offered}
@@ -301,11 +328,8 @@ def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
     """Why a base of the catalogue is no candidate."""
     if str(platform) not in entry.platforms:
         what, hint = f"is for {', '.join(entry.platforms)}, not for {platform}", "Choose another base or --platform."
-    elif entry.python is None:
-        what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
     else:
-        what = f"is in a registry, as {entry.reference}"
-        hint = f"Take it from there: --base {entry.reference}"
+        what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
     return NoMatchingBase(f"The base {entry.name} {what}.", hint=hint)
 
 

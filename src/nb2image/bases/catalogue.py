@@ -59,6 +59,11 @@ class CatalogueEntry:
     where: str
 
     @property
+    def shipped(self) -> bool:
+        """Whether nb2image's own catalogue states it, and nobody else's."""
+        return self.where == str(SHIPPED)
+
+    @property
     def libc(self) -> str:
         return f"glibc {self.glibc}" if self.glibc else f"musl {self.musl}"
 
@@ -87,11 +92,6 @@ class Catalogue:
     """Entries by name, in the order of the files."""
 
     entries: Mapping[str, CatalogueEntry]
-
-    def end_of_life(self, name: str) -> date | None:
-        """Of a Debian base, as far as it is known."""
-        found = self.entries.get(name)
-        return found.end_of_life if found is not None and found.provider == "debian" else None
 
     def entry(self, name: str) -> CatalogueEntry:
         """The entry of a name. Raises `NoMatchingBase`."""

@@ -1,9 +1,10 @@
-"""Bases that catalogues name, beside those of Debian packages."""
+"""Bases that catalogues name, beside those of Debian packages: in layouts, archives and registries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nb2image.bases.catalogue import Catalogue, CatalogueEntry
 from nb2image.bases.layout import LayoutProvider
@@ -13,42 +14,113 @@ from nb2image.errors import NoMatchingBase
 from nb2image.progress import Listener
 from nb2image.target.model import Platform
 
+if TYPE_CHECKING:
+    from nb2image.bases.registry import RegistryProvider
+
 __all__ = ["CataloguedProvider"]
 
-_LATER = 1
+_HERE, _IN_A_REGISTRY = 1, 2
 """The order of what is not assembled from Debian packages: other things equal, those come first."""
 
 
 class CataloguedProvider:
-    """Offers the layouts and archives that a catalogue names, by the facts that it states; nothing is read before one
-    is delivered."""
+    """Offers what catalogues name, by the facts that they state; nothing is read, and no registry asked, before one is
+    confirmed or delivered.
 
-    def __init__(self, catalogue: Catalogue, platform: Platform, store: Store) -> None:
+    Registries that nobody but nb2image's own catalogue names are asked only for the base that is ``named``.
+    ``offline`` and ``plain_http`` as for `RegistryProvider`.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        platform: Platform,
+        store: Store,
+        listener: Listener,
+        *,
+        named: str = "auto",
+        offline: bool = False,
+        plain_http: bool = False,
+    ) -> None:
         self._catalogue = catalogue
         self._platform = platform
         self._store = store
+        self._listener = listener
+        self._named = named
+        self._offline = offline
+        self._plain_http = plain_http
+        self._registries: dict[str, RegistryProvider] = {}
 
     def candidates(self) -> Sequence[Candidate]:
-        found = (self._candidate(entry) for entry in self._catalogue.entries.values() if entry.provider == "layout")
+        found = (self._candidate(each) for each in self._entries() if not self._unasked(each))
         return [each for each in found if each is not None]
 
     def elsewhere(self) -> Sequence[Candidate]:
-        """What it names of registries, under the references that ``--base`` takes: for advice; none of it is delivered
-        here."""
-        named = (each for each in self._catalogue.entries.values() if each.provider == "registry")
-        found = ((entry.reference, self._candidate(entry)) for entry in named)
+        """What it names of registries that nobody asked for, under the references that ``--base`` takes: for advice;
+        none of it is delivered here."""
+        found = ((each.reference, self._candidate(each)) for each in self._entries() if self._unasked(each))
         return [replace(each, name=reference) for reference, each in found if each is not None]
+
+    def _entries(self) -> list[CatalogueEntry]:
+        return [each for each in self._catalogue.entries.values() if each.provider != "debian"]
+
+    def _unasked(self, entry: CatalogueEntry) -> bool:
+        return entry.provider == "registry" and entry.shipped and entry.name != self._named
 
     def _candidate(self, entry: CatalogueEntry) -> Candidate | None:
         target = entry.target(self._platform)
         if target is None:
             return None
         origin = f"{entry.reference}, as {entry.where} states it"
-        return Candidate(entry.name, target, entry.size or 0, origin, entry.end_of_life, order=_LATER)
+        order = _HERE if entry.provider == "layout" else _IN_A_REGISTRY
+        return Candidate(entry.name, target, entry.size or 0, origin, entry.end_of_life, order=order)
+
+    def confirm(self, candidate: Candidate) -> Candidate:
+        """The candidate, with what its registry has under its reference now; no layer is downloaded for it. One that
+        is not in a registry stays as it is.
+
+        Raises `RegistryFailure`, `NotAnImage` and `NotCached`, with a hint on what to do without the registry.
+        """
+        entry = self._catalogue.entry(candidate.name)
+        if entry.provider != "registry":
+            return candidate
+        from nb2image.errors import NotCached, RegistryFailure
+
+        try:
+            digest, size = self._registry(entry).resolve()
+        except (RegistryFailure, NotCached) as failure:
+            raise type(failure)(
+                f"The base {entry.name} cannot be had: {failure.message}",
+                hint=f"{failure.hint} Or fetch it where its registry can be reached, `nb2image pull {entry.reference} "
+                "-o DIR`, and name what was fetched: --base DIR.",
+                details=failure.details,
+            ) from failure
+        return replace(candidate, origin=f"{entry.reference} at {digest}", size=size)
+
+    def _registry(self, entry: CatalogueEntry) -> RegistryProvider:
+        if entry.name not in self._registries:
+            from nb2image.bases.registry import RegistryProvider
+
+            self._registries[entry.name] = RegistryProvider(
+                entry.reference,
+                self._platform,
+                self._store,
+                self._listener,
+                offline=self._offline,
+                plain_http=self._plain_http,
+            )
+        return self._registries[entry.name]
 
     def deliver(self, candidate: Candidate, listener: Listener) -> Base:
-        """The base, with facts as read from it. Raises `NotAnImage` or `NoMatchingBase`."""
+        """The base, with facts as read from it.
+
+        Raises `NotAnImage` and `NoMatchingBase`; of a registry `RegistryFailure` and `NotCached`.
+        """
         entry = self._catalogue.entry(candidate.name)
+        if entry.provider == "registry":
+            self.confirm(candidate)
+            remote = self._registry(entry)
+            return replace(remote.deliver(remote.candidates()[0], listener), name=entry.name)
         provider = LayoutProvider(entry.reference, self._platform, self._store)
         offered = provider.candidates()
         if len(offered) > 1:
@@ -57,5 +129,4 @@ class CataloguedProvider:
                 f"{entry.name} is.",
                 hint="Add :TAG to its reference in the catalogue.",
             )
-        base = provider.deliver(offered[0], listener)
-        return replace(base, name=entry.name)
+        return replace(provider.deliver(offered[0], listener), name=entry.name)

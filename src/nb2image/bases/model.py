@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nb2image.image.model import Image
 from nb2image.progress import Listener
 from nb2image.target.model import Target
 
-__all__ = ["Base", "Candidate", "Provider"]
+__all__ = ["Base", "Candidate", "Provider", "Remote"]
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,14 @@ class Provider(Protocol):
 
     def deliver(self, candidate: Candidate, listener: Listener) -> Base:
         """The base itself. Raises `BaseError`, `IndexFailure` or `Unwritable`."""
+        ...
+
+
+@runtime_checkable
+class Remote(Provider, Protocol):
+    """A provider whose candidates are known by what somebody wrote down, and may be gone where they are."""
+
+    def confirm(self, candidate: Candidate) -> Candidate:
+        """The candidate as it is there now; nothing is downloaded but documents. Raises `RegistryFailure`,
+        `NotAnImage` and `NotCached`."""
         ...

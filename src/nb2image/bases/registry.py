@@ -44,7 +44,16 @@ class RegistryProvider:
         self._store = store
         self._listener = listener
         self._registry = None if offline else Registry(self._reference.domain, plain_http=plain_http)
+        self._pulled: Pulled | None = None
         self._found: tuple[Candidate, Image] | None = None
+
+    def resolve(self) -> tuple[str, int]:
+        """The digest of what the reference stands for on the platform, and the bytes of its layers; none of them is
+        downloaded. Raises `RegistryFailure`, `NotAnImage` and `NotCached`."""
+        if self._pulled is None:
+            self._pulled = open_remote(self._registry, self._reference, self._platform, self._store, self._listener)
+        image = self._pulled.read(exact=True)
+        return self._pulled.digest, sum(layer.descriptor.size for layer in image.layers)
 
     def candidates(self) -> Sequence[Candidate]:
         return [self._read()[0]]
@@ -57,16 +66,16 @@ class RegistryProvider:
 
     def _read(self) -> tuple[Candidate, Image]:
         if self._found is None:
-            pulled = open_remote(self._registry, self._reference, self._platform, self._store, self._listener)
-            image = _image(pulled)
+            digest, size = self.resolve()
+            assert self._pulled is not None
+            image = _image(self._pulled)
             target = known_target(image, self._store)
             if target is None:
                 if self._registry is not None:
                     fetch_layers(image.layers, self._registry)
                 target = read_target(image, self._store)
-            size = sum(layer.descriptor.size for layer in image.layers)
-            digest = "" if self._reference.digest == pulled.digest else f" at {pulled.digest}"
-            self._found = Candidate(self._text, target, size, f"{self._reference}{digest}"), image
+            at = "" if self._reference.digest == digest else f" at {digest}"
+            self._found = Candidate(self._text, target, size, f"{self._reference}{at}"), image
         return self._found
 
 

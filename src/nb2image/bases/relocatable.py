@@ -20,7 +20,7 @@ from typing import NoReturn
 from packaging.version import Version
 
 from nb2image.bases.facts import Unfit, build_facts, read_target
-from nb2image.bases.model import Base, Candidate, Provider
+from nb2image.bases.model import Base, Candidate, Provider, Remote
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import BadPythonBuild, HashMismatch, IndexAnswered, IndexUnreachable, NotCached
 from nb2image.image.filesystem import read_filesystem
@@ -282,6 +282,13 @@ class PythonBuildProvider:
         )
         origin = f"{below.origin}, with Python {build.python} of {build.place}"
         return (replace(below, target=target, origin=origin, size=below.size + build.layer.descriptor.size),)
+
+    def confirm(self, candidate: Candidate) -> Candidate:
+        """As the other provider does, where it does."""
+        if not isinstance(self._inner, Remote):
+            return candidate
+        self._candidate = self._inner.confirm(self._candidate)
+        return self.candidates()[0]
 
     def deliver(self, candidate: Candidate, listener: Listener) -> Base:  # noqa: ARG002  (it has but one)
         """The base with the layer on top and its Python first on ``PATH``. Raises what the other provider raises."""

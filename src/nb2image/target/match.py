@@ -313,7 +313,8 @@ def _worse(tried: _Tried, best: _Tried) -> str:
     if len(tried.selection.sources) > len(best.selection.sources):
         return f"{len(tried.selection.sources)} packages would have to be built from source distributions"
     if mine.order != other.order:
-        return f"would do as well; {other.name} goes first, since nb2image assembles it itself"
+        why = "nb2image assembles it itself" if other.order == 0 else "it needs no registry"
+        return f"would do as well; {other.name} goes first, since {why}"
     if mine.target.glibc != other.target.glibc:
         return f"would do as well; {other.name} has the newer glibc ({other.target.glibc})"
     if mine.target.minor != other.target.minor:
