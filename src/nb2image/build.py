@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
@@ -14,6 +16,7 @@ from nb2image.environment import Conflict, Environment, EnvironmentLayers, Misma
 from nb2image.errors import BadWheel, NoCuda, NoMatchingBase, SystemPackagesUnusable, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
+from nb2image.layers.cached import Elsewhere, Known
 from nb2image.parallel import Background
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
@@ -22,7 +25,7 @@ from nb2image.target.cuda import lacking
 from nb2image.target.select import Chosen
 from nb2image.wheels.install import Scheme
 
-__all__ = ["ENGINES_MOUNT", "Built", "Clock", "build", "build_planned"]
+__all__ = ["ENGINES_MOUNT", "Built", "Clock", "Destination", "build", "build_planned"]
 
 ENGINES_MOUNT = 100
 """Layers of an image at most: Docker's classic store takes 125 and podman 4.3 mounts 127; some room remains for
@@ -32,6 +35,9 @@ _SHORT = 0.3
 _OWN_LAYERS = 4
 """Layers that hold no wheels: runtime, bytecode of the base, what the lock came to, the notebook. System packages, if
 any, are one more, which is not counted: wheels are grouped alike with and without it."""
+
+Destination: TypeAlias = Callable[[Image, Sequence[Known]], Sequence[Layer] | None]
+"""`Elsewhere` for an image on this base."""
 
 
 class Clock:
@@ -81,8 +87,9 @@ def build(request: Request, store: Store, listener: Listener) -> Built:
     return build_planned(make_plan(request, store, clock), store, clock)
 
 
-def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
-    """The same for a request that `make_plan` has decided, with ``clock`` as its listener."""
+def build_planned(plan: Plan, store: Store, clock: Clock, destination: Destination | None = None) -> Built:
+    """The same for a request that `make_plan` has decided, with ``clock`` as its listener. Layers that are nowhere but
+    at ``destination`` are not built anew: the image can be written to that only."""
     from nb2image import assemble
 
     request = plan.request
@@ -92,12 +99,13 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
     _check_base(plan, base, clock)
     plan = plan.on(base.target)
     limits = _limits(len(base.image.layers))
+    elsewhere = partial(destination, base.image) if destination is not None else None
     if plan.sources:
         with stage(clock, "sdists", plan.notebook.name):
             plan = _with_sources_built(plan, base, store, clock)
     with stage(clock, "environments"):
         environments = {
-            prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock)
+            prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock, elsewhere)
             for prefix, chosen in _environments(plan)
         }
     with stage(clock, "libraries"):
@@ -119,7 +127,7 @@ def build_planned(plan: Plan, store: Store, clock: Clock) -> Built:
                 return _fetched(plan, prefix, filenames, store, clock)
 
             compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in ordered.items()]
-            layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch)
+            layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch, elsewhere)
     with stage(clock, "sbom"):
         sbom = _sbom(plan, base, below, ordered, store, clock)
     with stage(clock, "assemble", plan.notebook.name):
@@ -282,15 +290,21 @@ def _wheel(chosen: Chosen, path: Path | None, store: Store) -> Wheel | None:
 
 
 def _environment(
-    plan: Plan, chosen: Sequence[Chosen], prefix: str, limit: int, store: Store, listener: Listener
+    plan: Plan,
+    chosen: Sequence[Chosen],
+    prefix: str,
+    limit: int,
+    store: Store,
+    listener: Listener,
+    elsewhere: Elsewhere | None,
 ) -> EnvironmentLayers:
-    """The layers of one environment: from the store, or written while its wheels arrive."""
+    """The layers of one environment: from the store, from elsewhere, or written while its wheels arrive."""
     if not chosen:
         return EnvironmentLayers((), (), (), (), True)
     known = [_wheel(each, None, store) for each in chosen]
     wheels = [wheel for wheel in known if wheel is not None]
     if len(wheels) == len(chosen):
-        cached = Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).cached()
+        cached = Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).cached(elsewhere)
         if cached is not None:
             listener(Finished("layer", prefix, cached=True))
             return cached

@@ -12,8 +12,9 @@ from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
 from nb2image.environment import INSTALLATION, EnvironmentLayers, Group, installed, kept
 from nb2image.errors import NotCached
+from nb2image.image.model import Layer
 from nb2image.layers.bytecode import COMPILER, Interpreter, compiled
-from nb2image.layers.cached import CachedLayer, store_layer
+from nb2image.layers.cached import CachedLayer, Elsewhere, Known, known_layer, store_layer
 from nb2image.layers.entry import Entry
 from nb2image.layers.grouping import Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
@@ -91,11 +92,13 @@ def bytecode_layers(
     store: Store,
     listener: Listener,
     fetch: Callable[[str, Collection[str]], Mapping[str, Path]],
-) -> list[CachedLayer]:
+    elsewhere: Elsewhere | None = None,
+) -> list[Layer]:
     """One layer for the base's standard library, then those of each environment, ``limit`` in all.
 
-    ``fetch`` gives the wheels of a prefix by file name: layers of wheels may be cached when the wheels are not. Raises
-    `BytecodeUnavailable` when something has to be compiled and no interpreter of the target's version can be started.
+    ``fetch`` gives the wheels of a prefix by file name: layers of wheels may be cached when the wheels are not. What is
+    ``elsewhere`` is not compiled. Raises `BytecodeUnavailable` when something has to be compiled and no interpreter of
+    the target's version can be started.
     """
     from nb2image.bases.interpreter import compiler_version, find_interpreter
 
@@ -103,7 +106,8 @@ def bytecode_layers(
     share = max(1, (limit - 1) // max(1, len([e for e, _ in environments if e.groups])))
     found = [part for layers, scheme in environments for part in parts(layers, scheme, share)]
     missing = [part for part in found if _known(part, python, store) is None]
-    if missing:
+    held = _held(missing, python, store, elsewhere)
+    if missing and not held:
         interpreter = find_interpreter(base, store, listener)
         if interpreter.version != python:
             # The base's own does not start here: what another one compiles is found by that one's version.
@@ -115,8 +119,11 @@ def bytecode_layers(
             wanted = {w.filename for part in missing if part.scheme.prefix == prefix for w in part.group.wheels}
             paths[prefix] = fetch(prefix, wanted)
         _compile_all(missing, paths, interpreter, store, listener)
-    layers = []
+    layers: list[Layer] = []
     for part in found:
+        if part.key(python) in held:
+            layers.append(held[part.key(python)])
+            continue
         written = _known(part, python, store)
         if written is None:
             _pruned(part)
@@ -125,9 +132,18 @@ def bytecode_layers(
 
 
 def _known(part: Part, python: str, store: Store) -> WrittenLayer | None:
-    record = store.get_record("layer", part.key(python))
-    written = WrittenLayer(**record) if record is not None else None
+    written = known_layer(store, part.key(python))
     return written if written and store.find("layers", written.digest, written.size) else None
+
+
+def _held(missing: Sequence[Part], python: str, store: Store, elsewhere: Elsewhere | None) -> dict[str, Layer]:
+    """Layers of parts by their key, if all of those that are missing here are elsewhere."""
+    known = {part.key(python): known_layer(store, part.key(python)) for part in missing}
+    absent = [Known(written, part.comment) for part in missing if (written := known[part.key(python)]) is not None]
+    if elsewhere is None or not absent or len(absent) < len(missing):
+        return {}
+    layers = {layer.descriptor.digest: layer for layer in elsewhere(absent) or ()}
+    return {key: layers[written.digest] for key, written in known.items() if written and layers}
 
 
 def _pruned(part: Part) -> NoReturn:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -22,7 +22,8 @@ from packaging.version import Version
 from nb2image.abi.wheel import Gathered, known_objects
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotCached, WheelError
-from nb2image.layers.cached import CachedLayer, store_layer
+from nb2image.image.model import Layer
+from nb2image.layers.cached import CachedLayer, Elsewhere, Known, known_layer, store_layer
 from nb2image.layers.entry import Entry, HardLink, Link
 from nb2image.layers.grouping import LARGE, Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
@@ -100,7 +101,7 @@ class EnvironmentLayers:
     """``groups`` and ``layers`` correspond, bottom first."""
 
     groups: tuple[Group, ...]
-    layers: tuple[CachedLayer, ...]
+    layers: tuple[Layer, ...]
     conflicts: tuple[Conflict, ...]
     mismatches: tuple[Mismatch, ...]
     cached: bool
@@ -231,8 +232,8 @@ class Environment:
         items = [Item(str(wheel.name), wheel.size) for wheel in self.wheels]
         return [Group(tuple(by_name[name] for name in names)) for names in group(items, self.limit)]
 
-    def cached(self) -> EnvironmentLayers | None:
-        """The layers, when all of them are in the store; needs no wheel."""
+    def cached(self, elsewhere: Elsewhere | None = None) -> EnvironmentLayers | None:
+        """The layers, when all of them are in the store, or those that are not are ``elsewhere``; needs no wheel."""
         record = self.store.get_record("environment", self._key)
         if record is None:
             return None
@@ -241,22 +242,38 @@ class Environment:
             Group(tuple(by_name[name] for name in row["names"]), tuple((n, p) for n, p in row["dropped"]))
             for row in record["groups"]
         ]
-        layers = [self._known(group) for group in groups]
-        if any(layer is None for layer in layers):
+        layers = self._layers(groups, elsewhere)
+        if layers is None:
             return None
         conflicts = tuple(Conflict(*row) for row in record["conflicts"])
         mismatches = tuple(Mismatch(*row) for row in record["mismatches"])
-        found = cast("tuple[CachedLayer, ...]", tuple(layers))
-        return EnvironmentLayers(tuple(groups), found, conflicts, mismatches, True)
+        return EnvironmentLayers(tuple(groups), tuple(layers), conflicts, mismatches, True)
 
-    def _known(self, group: Group) -> CachedLayer | None:
-        record = self.store.get_record("layer", self._group_key(group))
-        if record is None:
-            return None
-        written = WrittenLayer(**record)
-        if self.store.find("layers", written.digest, written.size) is None:
-            return None
-        return self._layer(group, written)
+    def _layers(self, groups: Sequence[Group], elsewhere: Elsewhere | None) -> list[Layer] | None:
+        known = [known_layer(self.store, self._group_key(group)) for group in groups]
+        found: dict[str, Layer] = {}
+        absent: list[Known] = []
+        for each, written in zip(groups, known, strict=True):
+            if written is None:
+                return None
+            if self._is_here(written):
+                found[written.digest] = self._layer(each, written)
+            else:
+                absent.append(Known(written, each.comment))
+        if absent:
+            held = elsewhere(absent) if elsewhere is not None else None
+            if held is None:
+                return None
+            found |= {layer.descriptor.digest: layer for layer in held}
+        return [found[written.digest] for written in known if written is not None]
+
+    def _is_here(self, written: WrittenLayer) -> bool:
+        return self.store.find("layers", written.digest, written.size) is not None
+
+    def _known(self, group: Group) -> WrittenLayer | None:
+        """What was written for a group, if it is in the store."""
+        written = known_layer(self.store, self._group_key(group))
+        return written if written is not None and self._is_here(written) else None
 
     def _layer(self, group: Group, written: WrittenLayer) -> CachedLayer:
         return CachedLayer(self.store, written, group.comment, lambda: self._write_again(group))
@@ -331,7 +348,7 @@ class Environment:
         if known is None or record is None:
             return None
         mismatches = [Mismatch(*row) for row in record["mismatches"]]
-        return _Result(known.written, [_Path(*row) for row in record["paths"]], mismatches)
+        return _Result(known, [_Path(*row) for row in record["paths"]], mismatches)
 
     def _remember(self, key: str, result: _Result) -> None:
         self.store.put_record("paths", key, {"paths": result.paths, "mismatches": result.mismatches})

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nb2image.errors import Unwritable
-from nb2image.image.model import Image, ImageIndex
+from nb2image.image.model import Image, ImageIndex, Layer
 from nb2image.image.names import parse_name
 from nb2image.progress import Listener
 from nb2image.temporary import sweep, temporary_file
 
 if TYPE_CHECKING:
+    from nb2image.cache import Store
     from nb2image.engines.client import Engine
+    from nb2image.layers.cached import Known
+    from nb2image.registry.client import Registry
     from nb2image.registry.push import Pushed
+    from nb2image.registry.reference import Reference
 
 __all__ = ["Archive", "EngineLoad", "Layout", "Output", "RegistryPush", "Report", "default_tag", "output_for"]
 
@@ -172,26 +176,42 @@ class RegistryPush:
     """The registries that the image's names lead to. ``pushed`` says what came of it."""
 
     tags: Sequence[str]
+    store: Store
     plain_http: bool = False
     pushed: list[Pushed] = field(default_factory=list)
+    _registries: dict[str, Registry] = field(default_factory=dict)
+
+    def _targets(self, tags: Sequence[str]) -> list[tuple[Registry, Reference]]:
+        from nb2image.registry.client import Registry
+        from nb2image.registry.reference import parse_reference
+
+        references = [parse_reference(tag) for tag in tags]
+        for domain in {reference.domain for reference in references} - self._registries.keys():
+            self._registries[domain] = Registry(domain, plain_http=self.plain_http)
+        return [(self._registries[reference.domain], reference) for reference in references]
+
+    def close(self) -> None:
+        """Leave the registries."""
+        for registry in self._registries.values():
+            registry.close()
 
     def check(self) -> None:
         """Raise `RegistryFailure` where a registry does not answer, or lets nobody push."""
-        from nb2image.registry.client import Registry
-        from nb2image.registry.reference import parse_reference
+        for registry, reference in self._targets(self.tags):
+            registry.find_manifest(reference, push=True)
 
-        for reference in map(parse_reference, self.tags):
-            with Registry(reference.domain, plain_http=self.plain_http) as registry:
-                registry.find_manifest(reference, push=True)
+    def held(self, base: Image, wanted: Sequence[Known], listener: Listener) -> Sequence[Layer] | None:
+        """Layers whose bytes are here no more, if all registries have them (`nb2image.build.Destination`)."""
+        from nb2image.registry.held import held_layers
+
+        return held_layers(self._targets(self.tags), base, wanted, self.store, listener)
 
     def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
-        from nb2image.registry.client import Registry
+        from nb2image.registry.places import Places
         from nb2image.registry.push import push
-        from nb2image.registry.reference import parse_reference
 
-        for reference in map(parse_reference, tags):
-            with Registry(reference.domain, plain_http=self.plain_http) as registry:
-                self.pushed.append(push(image, reference, registry, listener))
+        for registry, reference in self._targets(tags):
+            self.pushed.append(push(image, reference, registry, listener, Places(self.store)))
 
     def describe(self) -> str:
         from nb2image.registry.reference import parse_reference

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Wheel
 from nb2image.errors import BadWheel, NotCached, WheelError
-from nb2image.layers.cached import CachedLayer
+from nb2image.image.model import Layer
 from nb2image.progress import Silent
 from nb2image.wheels.install import Scheme
 from tests.unit.world import Made, wheel
@@ -46,7 +46,7 @@ def room(tmp_path: Path) -> Room:
     return Room(tmp_path / "cache")
 
 
-def contents(*layers: CachedLayer) -> dict[str, bytes]:
+def contents(*layers: Layer) -> dict[str, bytes]:
     """Files of layers laid over each other."""
     found = {}
     for layer in layers:
@@ -128,7 +128,9 @@ def test_a_pruned_layer_is_written_again_from_its_wheels(room: Room) -> None:
     layers = room.build(*made).layers
     assert contents(*layers) == before
     for layer in layers:
-        assert layer.file().stat().st_size == layer.descriptor.size
+        file = layer.file()
+        assert file is not None
+        assert file.stat().st_size == layer.descriptor.size
 
 
 def test_a_layer_pruned_after_the_build_is_written_again(room: Room) -> None:
@@ -149,6 +151,7 @@ def test_a_damaged_layer_is_written_again(room: Room) -> None:
     (layer,) = room.build(*packages("a")).layers
     before = contents(layer)
     path = layer.file()
+    assert path is not None
     path.chmod(0o644)
     path.write_bytes(bytes(layer.descriptor.size))
     assert contents(layer) == before

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,23 +103,25 @@ def build(
     with ExitStack() as stack:
         if load_:
             outputs.append(stack.enter_context(closing(EngineLoad())))
-        pushes = [RegistryPush(tags, selection["plain_http"])] if push else []
         if push and not tags:
             raise click.UsageError("--push needs a --tag that says where to: -t registry.example/team/name:1.0")
-        outputs += pushes
+        store = Store.default()
+        pushed = stack.enter_context(closing(RegistryPush(tags, store, selection["plain_http"]))) if push else None
+        outputs += [pushed] if pushed is not None else []
         reports = [Report(sbom)] if sbom is not None else []
         lock = Report(apt_lock, ".lock") if apt_lock is not None else None
         for output in outputs:
             output.check()
         for report in (*reports, *([lock] if lock is not None else [])):
             report.check()
-        store = Store.default()
         clock = Clock(stack.enter_context(listening(progress, quiet=quiet, verbose=verbose)))
         plan = make_plan(request(**selection, outputs=(*paths, *filter(None, (sbom, apt_lock)))), store, clock)
         if not outputs:
             outputs.append(output_for(plan.notebook.file.with_suffix(".tar")))
             outputs[0].check()
-        built = build_planned(plan, store, clock)
+        # Whatever else is written needs the bytes of all layers.
+        held = partial(pushed.held, listener=clock) if pushed is not None and outputs == [pushed] else None
+        built = build_planned(plan, store, clock, held)
         names = tags or (default_tag(plan.notebook.name),)
         for output in outputs:
             output.write(built.image, names, clock)
@@ -131,8 +134,8 @@ def build(
         from nb2image.cli.report import built_document
 
         document = built_document(built, names, [output.describe() for output in outputs], command)
-        if pushes:
-            document["pushed"] = [each.document() for output in pushes for each in output.pushed]
+        if pushed is not None:
+            document["pushed"] = [each.document() for each in pushed.pushed]
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(built.image.digest)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from nb2image.cache import Store
-from nb2image.image.model import LAYER_GZIP, Descriptor
+from nb2image.image.model import LAYER_GZIP, Descriptor, Layer
 from nb2image.layers.entry import Entry
 from nb2image.layers.write import WrittenLayer, write_layer
 
-__all__ = ["CachedLayer", "cached_layer", "known_layer", "store_layer"]
+__all__ = ["CachedLayer", "Elsewhere", "Known", "cached_layer", "known_layer", "store_layer"]
 
 _KIND = "layer"
+
+
+class Known(NamedTuple):
+    """A layer that was written before: its bytes may have gone since."""
+
+    written: WrittenLayer
+    comment: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(LAYER_GZIP, self.written.digest, self.written.size)
+
+
+Elsewhere: TypeAlias = Callable[[Sequence[Known]], Sequence[Layer] | None]
+"""Layers whose bytes are here no more, as layers that are where the image goes; None unless all of them are there."""
 
 
 @dataclass(frozen=True)

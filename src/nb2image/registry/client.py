@@ -74,9 +74,9 @@ class Registry(Connection):
         url = self.url(f"{path}/manifests/{digest}")
         return self.ask("HEAD", url, [push_scope(path)], {"Accept": _ACCEPT}).status == 200
 
-    def has_blob(self, path: str, digest: str) -> bool:
+    def has_blob(self, path: str, digest: str, scope: str) -> bool:
         """Whether a repository has a blob."""
-        return self.ask("HEAD", self.url(f"{path}/blobs/{digest}"), [push_scope(path)]).status == 200
+        return self.ask("HEAD", self.url(f"{path}/blobs/{digest}"), [scope]).status == 200
 
     def put_manifest(self, path: str, target: str, media_type: str, data: bytes) -> Answer:
         """Store a manifest under a tag or its digest. Raises `RegistryFailure`."""

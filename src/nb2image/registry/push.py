@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
@@ -14,7 +14,8 @@ from nb2image.errors import RegistryAnswered
 from nb2image.image.model import Descriptor, Image
 from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Silent, Started
-from nb2image.registry.client import Manifest, Registry
+from nb2image.registry.client import Manifest, Registry, push_scope
+from nb2image.registry.places import Places, repositories_of
 from nb2image.registry.pull import RemoteLayer
 from nb2image.registry.reference import Reference
 from nb2image.registry.upload import Sent, send_blob
@@ -23,6 +24,8 @@ from nb2image.sizes import shown
 __all__ = ["Blob", "Pushed", "push", "push_manifest"]
 
 _WORKERS = 4
+_WORTH = 64 << 10
+"""Bytes of a layer from which it is remembered where it was pushed: a smaller one is sent as quickly as mounted."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +76,49 @@ class _Config:
         return io.BytesIO(self.data)
 
 
-def push(image: Image, reference: Reference, registry: Registry, listener: Listener) -> Pushed:
-    """Have ``image`` on the registry under the tag of ``reference`` (without one: under its digest).
+def push(
+    image: Image, reference: Reference, registry: Registry, listener: Listener, places: Places | None = None
+) -> Pushed:
+    """Have ``image`` on the registry under the tag of ``reference`` (without one: under its digest). ``places``: where
+    blobs were pushed before, to be mounted from there, and where these are then.
 
     Raises `RegistryFailure`, and whatever the layers raise when their bytes cannot be had.
     """
     manifest = Manifest(image.descriptor, image.manifest_bytes)
-    return push_manifest(
-        manifest, [*image.layers, _Config(image.config_descriptor, image.config_bytes)], reference, registry, listener
-    )
+    blobs: list[Blob] = [*image.layers, _Config(image.config_descriptor, image.config_bytes)]
+    near = repositories_of(image, reference.domain)
+
+    def source(blob: Blob) -> str | None:
+        known = places.find(reference.domain, blob.descriptor.digest) if places is not None else None
+        return source_of(blob, reference) or known or next(iter(near), None)
+
+    pushed = push_manifest(manifest, blobs, reference, registry, listener, source)
+    if places is not None:
+        for layer in image.layers:
+            if layer.descriptor.digest in {*pushed.sent, *pushed.mounted} and layer.descriptor.size >= _WORTH:
+                places.remember(reference.domain, layer.descriptor.digest, reference.path)
+    return pushed
+
+
+def source_of(blob: Blob, reference: Reference) -> str | None:
+    """The repository of the same registry that a blob comes from."""
+    if isinstance(blob, RemoteLayer) and blob.source.reference.domain == reference.domain:
+        return blob.source.reference.path
+    return None
 
 
 def push_manifest(
-    manifest: Manifest, blobs: Sequence[Blob], reference: Reference, registry: Registry, listener: Listener
+    manifest: Manifest,
+    blobs: Sequence[Blob],
+    reference: Reference,
+    registry: Registry,
+    listener: Listener,
+    source: Callable[[Blob], str | None] | None = None,
 ) -> Pushed:
-    """The same for a manifest, byte for byte, and the blobs that it names."""
+    """The same for a manifest, byte for byte, and the blobs that it names; ``source`` says which repository of the
+    registry may have one."""
+    if source is None:
+        return push_manifest(manifest, blobs, reference, registry, listener, lambda blob: source_of(blob, reference))
     begin = time.perf_counter()
     digest = manifest.descriptor.digest
     distinct = {blob.descriptor.digest: blob for blob in blobs}
@@ -101,14 +132,15 @@ def push_manifest(
         registry.put_manifest(path, target, kind, manifest.data)
     else:
         known = _tagged_blobs(registry, reference)
-        outcome = _send(registry, reference, distinct, known, listener)
+        outcome = _send(registry, reference, distinct, known, listener, source)
         try:
             registry.put_manifest(path, target, kind, manifest.data)
         except RegistryAnswered:
             if not known:
                 raise
             # The tag's old manifest may name blobs that were deleted since: all of them are looked for.
-            outcome |= _send(registry, reference, {d: distinct[d] for d in known if d in distinct}, set(), Silent())
+            named = {digest: distinct[digest] for digest in known if digest in distinct}
+            outcome |= _send(registry, reference, named, set(), Silent(), source)
             registry.put_manifest(path, target, kind, manifest.data)
     seconds = time.perf_counter() - begin
     sent = tuple(digest for digest, how in outcome.items() if how == "sent")
@@ -136,6 +168,7 @@ def _send(
     blobs: Mapping[str, Blob],
     known: AbstractSet[str],
     listener: Listener,
+    source: Callable[[Blob], str | None],
 ) -> dict[str, Sent | None]:
     """What became of each blob; None: it was there."""
 
@@ -144,13 +177,11 @@ def _send(
 
     def send(blob: Blob) -> Sent | None:
         descriptor = blob.descriptor
-        if descriptor.digest in known or registry.has_blob(reference.path, descriptor.digest):
+        path = reference.path
+        if descriptor.digest in known or registry.has_blob(path, descriptor.digest, push_scope(path)):
             advance(descriptor.size)
             return None
-        source = None
-        if isinstance(blob, RemoteLayer) and blob.source.reference.domain == reference.domain:
-            source = blob.source.reference.path
-        how = send_blob(registry, reference.path, descriptor, blob.open, advance, source=source)
+        how = send_blob(registry, path, descriptor, blob.open, advance, source=source(blob))
         if how == "mounted":
             advance(descriptor.size)
         return how

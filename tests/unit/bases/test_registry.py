@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -72,7 +75,7 @@ def test_what_is_pushed_beside_its_base_mounts_the_layers(world: World, hub: Mem
     # Whether the base's layers are here no longer matters.
     shutil.rmtree(world.cache / "v1/bases")
     before = len(hub.asked)
-    output = RegistryPush([f"{hub.domain}/team/x:1"])
+    output = RegistryPush([f"{hub.domain}/team/x:1"], Store(world.cache))
     output.write(done.image, output.tags, Silent())
     assert output.pushed[0].mounted == (layer,)
     assert layer not in output.pushed[0].sent
@@ -91,8 +94,8 @@ def mounts(hub: MemoryRegistry, asked: object) -> bool:
     if "mount" not in query:
         return False
     assert query["from"] == ["bases/debian"]
-    assert query["mount"][0] in hub.blobs
-    return asked.handler.answer(201)
+    # Own layers are asked for there as well; what the repository lacks begins an upload.
+    return query["mount"][0] in hub.blobs and asked.handler.answer(201)
 
 
 def test_a_second_plan_downloads_no_layer(world: World, hub: MemoryRegistry, base: str) -> None:
@@ -151,3 +154,71 @@ def test_a_warm_push_builds_and_sends_the_notebook_alone(world: World, hub: Memo
     assert not (world.cache / "v1" / "wheels").exists()
     posts = [each.path for each in hub.asked[before:] if each.method == "POST"]
     assert len(posts) == 2
+
+
+# -- layers that are on the registry and no more here -----------------------------------------------------------------
+
+
+def pushing(world: World, base: str, *names: str, more: Sequence[str] = ()) -> dict[str, Any]:
+    """What ``build --push --json`` prints."""
+    tags = [word for name in names for word in ("-t", name)]
+    source = world.work / "analysis.ipynb"
+    done = world.run("build", source, "--base", base, "--push", *tags, "-q", "--json", *more)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def layers_here(world: World) -> set[str]:
+    return {f"sha256:{path.name}" for path in (world.cache / "v1/layers").rglob("*") if path.is_file()}
+
+
+def forget_bytes(world: World) -> None:
+    """All that `nb2image cache prune` takes but for the records."""
+    for room in ("layers", "wheels", "bases"):
+        shutil.rmtree(world.cache / "v1" / room)
+
+
+def test_layers_that_the_registry_has_are_not_built_again(world: World, hub: MemoryRegistry, base: str) -> None:
+    world.locked(wheel("first"), wheel("second"))
+    name = f"{hub.domain}/team/x:1"
+    first = pushing(world, base, name)
+    forget_bytes(world)
+    second = pushing(world, base, name)
+    assert second["digest"] == first["digest"]
+    assert second["pushed"][0]["sent"] == []
+    assert not layers_here(world)
+    assert not (world.cache / "v1/wheels").exists()
+
+
+def test_a_new_notebook_on_layers_that_the_registry_has_is_all_that_is_built(
+    world: World, hub: MemoryRegistry, base: str
+) -> None:
+    source = world.locked(wheel("first"), wheel("second"))
+    name = f"{hub.domain}/team/x:1"
+    pushing(world, base, name)
+    forget_bytes(world)
+    source.write_text(source.read_text().replace("print('hello')", "print('changed')"))
+    digest = pushing(world, base, name)["digest"]
+    assert len(layers_here(world)) == 1
+    anew = build(replace(world.request(source), base=base), Store(world.folder / "another"), Silent())
+    assert digest == anew.image.digest
+
+
+def test_one_registry_that_lacks_a_layer_has_it_built(world: World, hub: MemoryRegistry, base: str) -> None:
+    world.locked(wheel("first"))
+    first = pushing(world, base, f"{hub.domain}/team/x:1")
+    forget_bytes(world)
+    with memory_registry() as other:
+        both = pushing(world, base, f"{hub.domain}/team/x:1", f"{other.domain}/team/x:1")
+        assert both["digest"] == first["digest"]
+        assert set(both["pushed"][1]["sent"]) == set(other.blobs)
+    assert layers_here(world)
+
+
+def test_a_file_beside_the_push_needs_the_bytes(world: World, hub: MemoryRegistry, base: str) -> None:
+    world.locked(wheel("first"))
+    first = pushing(world, base, f"{hub.domain}/team/x:1")
+    forget_bytes(world)
+    both = pushing(world, base, f"{hub.domain}/team/x:1", more=["-o", "lay/"])
+    assert read_layout(world.work / "lay").digest == both["digest"] == first["digest"]

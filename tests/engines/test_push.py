@@ -1,0 +1,113 @@
+"""Builds pushed to a real registry: what is built, what is sent, and what neither."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nb2image.build import Clock, build_planned
+from nb2image.cache import Store
+from nb2image.layers.bytecode import Interpreter
+from nb2image.outputs import RegistryPush
+from nb2image.plan import make_plan
+from tests.unit.index.plugin import machine, server
+from tests.unit.world import World, wheel, world
+
+__all__ = ["machine", "server", "world"]
+
+LARGE = wheel("large", files={"large/data.bin": random.Random(1).randbytes(200_000)})
+SMALL = wheel("small")
+
+
+@pytest.fixture
+def source(world: World) -> Path:
+    return world.locked(LARGE, SMALL)
+
+
+def pushed(world: World, source: Path, name: str, *more: str | Path) -> dict[str, Any]:
+    """What ``build --push --json`` prints."""
+    done = world.run("build", source, "--base", world.base, "--push", "-t", name, "-q", "--json", *more)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def layers_here(world: World) -> set[str]:
+    return {f"sha256:{path.name}" for path in (world.cache / "v1/layers").rglob("*") if path.is_file()}
+
+
+def forget_bytes(world: World) -> None:
+    """Wheels as well, so that nothing could be built from what is here."""
+    for room in ("layers", "wheels"):
+        shutil.rmtree(world.cache / "v1" / room)
+
+
+def test_layers_pruned_here_and_kept_there_are_neither_built_nor_sent(
+    world: World, source: Path, registry: str
+) -> None:
+    name = f"{registry}/{world.folder.name}/pruned:1"
+    first = pushed(world, source, name)
+    forget_bytes(world)
+    again = pushed(world, source, name)
+    assert again["digest"] == first["digest"]
+    assert again["pushed"][0]["sent"] == []
+    # Nothing was written, and nothing fetched that something could be written from.
+    assert not layers_here(world)
+    assert not (world.cache / "v1/wheels").exists()
+    source.write_text(source.read_text().replace("hello", "changed"))
+    changed = pushed(world, source, name)
+    assert len(changed["pushed"][0]["sent"]) == 2
+    (built,) = layers_here(world)
+    assert built == changed["layers"][-1]["digest"]
+
+
+def test_layers_of_another_repository_are_mounted_and_not_built(world: World, source: Path, registry: str) -> None:
+    first = pushed(world, source, f"{registry}/{world.folder.name}/one:1")
+    forget_bytes(world)
+    large = {row["digest"] for row in first["layers"] if row["size"] > 64 << 10}
+    assert large
+    source.write_text(source.read_text().replace("hello", "changed"))
+    # Small ones are not remembered, so the wheels come again; what is large is mounted all the same.
+    second = pushed(world, source, f"{registry}/{world.folder.name}/two:1")
+    assert large == set(second["pushed"][0]["mounted"])
+
+
+def test_bytecode_that_the_registry_has_is_not_compiled(
+    world: World, source: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def here(*_: object) -> Interpreter:
+        started.append("an interpreter")
+        return Interpreter((sys.executable,), (), "3.11.2")
+
+    # The world's base is made of headers only, and cannot run: this Python compiles in its place.
+    monkeypatch.setattr("nb2image.bases.interpreter.find_interpreter", here)
+    monkeypatch.setattr("nb2image.bases.interpreter.compiler_version", lambda *_: "3.11.2")
+    monkeypatch.setattr("nb2image.bases.interpreter.standard_library", lambda *_: iter(()))
+    store, name = Store(world.cache), f"{registry}/{world.folder.name}/bytecode:1"
+
+    def built() -> tuple[str, Sequence[str]]:
+        output = RegistryPush([name], store)
+        clock = Clock(lambda _: None)
+        plan = make_plan(world.request(source, bytecode=True), store, clock)
+        image = build_planned(plan, store, clock, lambda base, known: output.held(base, known, clock)).image
+        output.write(image, output.tags, clock)
+        output.close()
+        return image.digest, output.pushed[0].sent
+
+    first, sent = built()
+    assert started
+    assert sent
+    started.clear()
+    forget_bytes(world)
+    assert built() == (first, ())
+    assert not started
+    assert not layers_here(world)
