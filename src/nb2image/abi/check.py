@@ -82,16 +82,17 @@ def find_missing(
 
     ``packages`` are name, version and wheel file name of all of its wheels, ``minor`` the Python that imports them.
     """
-    environment = _Environment(objects, provided, minor)
-    lacks = [*environment.lacks(rules), *environment.opened(packages, rules)]
+    environment = _Environment(objects, provided, minor, rules)
+    lacks = [*environment.lacks(), *environment.opened(packages)]
     merged = _merged(lacks)
     driver = tuple(each for each in merged if _DRIVER.fullmatch(each.soname))
     return Findings(tuple(each for each in merged if each not in driver), driver)
 
 
 class _Environment:
-    def __init__(self, objects: Iterable[Installed], provided: Provided, minor: str) -> None:
+    def __init__(self, objects: Iterable[Installed], provided: Provided, minor: str, rules: Rules) -> None:
         self._provided = provided
+        self._rules = rules
         self._minor = minor
         self._objects = [each for each in objects if self._runs(each)]
         self._by_place = {each.place: each for each in self._objects}
@@ -99,6 +100,7 @@ class _Environment:
         for each in self._objects:
             for name in dict.fromkeys((each.object.soname or "", posixpath.basename(each.path))):
                 self._by_name.setdefault(name, []).append(each)
+        self._optional = {each.place for each in self._objects if rules.optional(each.package, each.path)}
 
     def _runs(self, each: Installed) -> bool:
         """Whether this machine and Python could load an object: some wheels bring several of a kind."""
@@ -107,8 +109,8 @@ class _Environment:
             tag is None or (tag[0].startswith(".cpython-") and f"{tag[1]}.{tag[2]}" == self._minor)
         )
 
-    def lacks(self, rules: Rules) -> Iterator[_Lack]:
-        reached = self._imported(rules)
+    def lacks(self) -> Iterator[_Lack]:
+        reached = self._imported()
         for each in self._objects:
             for soname in each.object.needed:
                 python = _PYTHON.fullmatch(soname)
@@ -121,19 +123,19 @@ class _Environment:
         """The interpreter has loaded its own before it loads anything else, wherever that stands."""
         return any(posixpath.basename(path) == soname for path in self._provided.libraries)
 
-    def _imported(self, rules: Rules) -> set[str]:
+    def _imported(self) -> set[str]:
         """The places of objects that something imported loads, directly or through others."""
         needs: dict[str, list[str]] = {}
         needed: set[str] = set()
         for each in self._objects:
             found = [other.place for soname in each.object.needed for other in self._by_name.get(soname, ())]
-            needs[each.place] = [place for place in found if place != each.place]
+            needs[each.place] = [place for place in found if place != each.place and place not in self._optional]
             needed.update(needs[each.place])
         waiting = [
             each.place
             for each in self._objects
             if not _ON_DEMAND.search(each.path)
-            and not rules.optional(each.package, each.path)
+            and each.place not in self._optional
             # What nothing else needs is opened by its package (ctypes), as far as anybody can tell.
             and (_EXTENSION.fullmatch(posixpath.basename(each.path)) or each.place not in needed)
         ]
@@ -169,13 +171,14 @@ class _Environment:
         if (found := self._provided.find(soname)) is not None:
             yield found, self._provided.libraries[found].defines
         for other in self._by_name.get(soname, ()):
-            yield other.place, other.object.defines
+            if other.place not in self._optional:
+                yield other.place, other.object.defines
 
-    def opened(self, packages: Iterable[tuple[str, str, str]], rules: Rules) -> Iterator[_Lack]:
+    def opened(self, packages: Iterable[tuple[str, str, str]]) -> Iterator[_Lack]:
         """Libraries that ELF cannot show, since a package opens them itself."""
         brought = {posixpath.basename(each.path) for each in self._objects}
         for name, version, filename in packages:
-            for rule in rules.opened(name, version):
+            for rule in self._rules.opened(name, version):
                 if any(self._provided.find(soname) or soname in self._by_name for soname in rule.sonames):
                     continue
                 # auditwheel adds a hash to a name, and packages their processor.

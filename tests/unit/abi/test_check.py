@@ -117,3 +117,12 @@ def test_an_object_that_its_package_can_do_without_is_uncertain() -> None:
     rules = Rules("", (), (Optional("demo", "demo/tbbpool.*", "tried in turn"),))
     (row,) = check(installed("demo/tbbpool.cpython-311-x86_64-linux-gnu.so", "libtbb.so.12"), rules=rules).missing
     assert not row.certain
+
+
+def test_a_library_that_its_package_seldom_loads_is_there_for_nobody_else() -> None:
+    rules = Rules("", (), (Optional("demo", "demo/libGL.so.1", "where a variable is set"),))
+    own = installed("demo/libGL.so.1", "libglapi.so.0", soname="libGL.so.1")
+    found = check(installed("demo/_c.so", "libGL.so.1"), own, rules=rules).missing
+    assert {row.soname: row.certain for row in found} == {"libGL.so.1": True, "libglapi.so.0": False}
+    beside = installed("demo/_c.so", "libGL.so.1", runpath=("$ORIGIN",))
+    assert [row.soname for row in check(beside, own, rules=rules).missing] == ["libglapi.so.0"]
