@@ -227,7 +227,9 @@ class RegistryPush:
         return None
 
     def reference(self, tag: str) -> str:
-        return parse_name(tag).canonical
+        from nb2image.registry.reference import parse_reference
+
+        return str(parse_reference(tag))
 
 
 @dataclass(frozen=True)

@@ -223,4 +223,4 @@ def test_a_broken_bill_of_materials_is_refused_in_a_sentence(world: World) -> No
 def test_where_the_image_goes_must_be_said(world: World) -> None:
     done = call(stored(world, build(world)), "--base", world.base)
     assert done.exit_code == 2
-    assert "-o PATH or --load" in done.output
+    assert "-o PATH, --load or --push" in done.output

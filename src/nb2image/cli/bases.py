@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nb2image.cli.image import image_options
+
 if TYPE_CHECKING:
     from nb2image.bases.catalogue import CatalogueEntry
     from nb2image.bases.debian.lock import BaseLock
@@ -96,28 +98,32 @@ def show(name: str, catalogues: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("image", metavar="IMAGE")
 @click.option("--packages", is_flag=True, help="List the Python packages, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for the image.")
-@click.option(
-    "--platform", type=click.Choice(["linux/amd64", "linux/arm64"]), help="Which image to take of several platforms'."
-)
+@image_options
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def probe_image(
-    image: str, packages: bool, as_json: bool, preferred: str | None, platform: str | None, quiet: bool
+    image: str,
+    packages: bool,
+    as_json: bool,
+    preferred: str | None,
+    platform: str | None,
+    plain_http: bool,
+    quiet: bool,
 ) -> None:
     """Show what an image is as a base: its system, C library, Pythons and their packages, CUDA, user and environment.
 
-    IMAGE is an archive (FILE.tar), an OCI layout (DIRECTORY or DIRECTORY:TAG), or the name of an image in Docker or
-    podman. It is read, not run and not unpacked.
+    IMAGE is an archive (FILE.tar), an OCI layout (DIRECTORY or DIRECTORY:TAG), an image of a registry
+    (HOST/REPOSITORY[:TAG][@sha256:...]), or the name of an image in Docker or podman. It is read, not run and not
+    unpacked.
     """
     import json
 
     from nb2image.bases.probe import document, probe
-    from nb2image.cli.inspect import opened, wanted_platform
+    from nb2image.cli.image import opened, wanted_platform
     from nb2image.cli.listeners import listening
     from nb2image.cli.probing import print_probe
 
     with listening("auto", quiet=quiet, verbose=False) as listener:
-        stored, _ = opened(image, preferred, wanted_platform(platform), listener)
+        stored, _ = opened(image, preferred, wanted_platform(platform), listener, plain_http=plain_http)
         found = probe(stored.read(), image, listener)
     if as_json:
         click.echo(json.dumps(document(found, image), indent=2, ensure_ascii=False))

@@ -46,7 +46,7 @@ def copy(
     a reference that states its registry (registry.example/team/name:1.0, docker.io/library/debian:12). From registry to
     registry an image for several platforms is copied whole, unless --platform chooses one.
     """
-    from nb2image.cli.inspect import wanted_platform
+    from nb2image.cli.image import wanted_platform
     from nb2image.cli.listeners import listening
 
     with listening(progress, quiet=quiet, verbose=verbose) as listener, ExitStack() as stack:

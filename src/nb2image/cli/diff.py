@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nb2image.cli.inspect import opened, provenance, wanted_platform
+from nb2image.cli.image import image_options, opened, provenance, wanted_platform
 from nb2image.errors import ImagesDiffer
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ _WORDS = {"added": "+", "removed": "-", "changed": "~"}
 @click.option("--packages", is_flag=True, help="List every package that differs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--exit-code", is_flag=True, help="Leave with exit code 80 where the images differ.")
-@click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for images.")
-@click.option(
-    "--platform", type=click.Choice(["linux/amd64", "linux/arm64"]), help="Which image to take of several platforms'."
-)
+@image_options
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def diff(
     before: str,
@@ -42,12 +39,13 @@ def diff(
     exit_code: bool,
     preferred: str | None,
     platform: str | None,
+    plain_http: bool,
     quiet: bool,
 ) -> None:
     """Show what differs between images A and B: packages, base, lock, configuration, files, layers and sizes.
 
-    A and B are archives (FILE.tar), OCI layouts (DIRECTORY or DIRECTORY:TAG), or names of images in Docker or podman;
-    nb2image need not have built them.
+    A and B are archives (FILE.tar), OCI layouts (DIRECTORY or DIRECTORY:TAG), images of registries
+    (HOST/REPOSITORY[:TAG][@sha256:...]), or names of images in Docker or podman; nb2image need not have built them.
     """
     from nb2image.cli.listeners import listening
     from nb2image.inspection.compare import difference
@@ -56,7 +54,7 @@ def diff(
     with listening("auto", quiet=quiet, verbose=False) as listener:
         read = []
         for name in (before, after):
-            stored, output = opened(name, preferred, wanted_platform(platform), listener)
+            stored, output = opened(name, preferred, wanted_platform(platform), listener, plain_http=plain_http)
             image = stored.read()
             read.append((image, provenance(name, stored, image, output)))
         found = difference(read[0], read[1], listener)

@@ -51,7 +51,7 @@ def pull(
     REFERENCE is [HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...]; without a host it is one of docker.io. Of an image for
     several platforms, that of --platform is taken, else that of linux/amd64. Layers stay in the cache.
     """
-    from nb2image.cli.inspect import wanted_platform
+    from nb2image.cli.image import wanted_platform
     from nb2image.cli.listeners import listening
     from nb2image.outputs import EngineLoad, output_for
     from nb2image.registry.client import Registry

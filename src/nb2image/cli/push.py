@@ -34,7 +34,7 @@ def push(
     IMAGE is an archive (FILE.tar), an OCI layout (DIRECTORY or DIRECTORY:TAG), or the name of an image in Docker or
     podman. REFERENCE is HOST[:PORT]/REPOSITORY[:TAG]. Logins are those of `docker login` and `podman login`.
     """
-    from nb2image.cli.inspect import opened, wanted_platform
+    from nb2image.cli.image import opened, wanted_platform
     from nb2image.cli.listeners import listening
     from nb2image.registry.client import Registry
     from nb2image.registry.push import push as push_image
@@ -47,7 +47,7 @@ def push(
     ):
         # Before an engine exports gigabytes.
         registry.find_manifest(target, push=True)
-        stored, _ = opened(image, preferred, wanted_platform(platform), listener)
+        stored, _ = opened(image, preferred, wanted_platform(platform), listener, here=True)
         read = stored.exact() if stored.exact is not None else stored.read()
         pushed = push_image(read, target, registry, listener)
     if as_json:

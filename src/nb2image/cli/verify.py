@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nb2image.cache import Store
-from nb2image.cli.inspect import opened, provenance, wanted_platform
+from nb2image.cli.image import image_options, opened, provenance, wanted_platform
 from nb2image.errors import NotVerified
 
 if TYPE_CHECKING:
@@ -28,17 +28,14 @@ _ROWS = 20
     metavar="NOTEBOOK|DIRECTORY",
     help="What the image should have been built from; without it, what is in the image.",
 )
-@click.option("--base", metavar="NAME|PATH", help="The image's base, where nb2image does not bring it.")
+@click.option("--base", metavar="NAME|PATH|REFERENCE", help="The image's base, where nb2image does not bring it.")
 @click.option("--rebuild", is_flag=True, help="Build again, with none of the cache's layers, and compare digests.")
 @click.option("--index-url", metavar="URL|default", help="Take packages that the cache lacks from this index.")
 @click.option("--extra-index-url", multiple=True, metavar="URL", help="Ask this index too.")
 @click.option("--find-links", multiple=True, metavar="DIR", help="Take files from this folder or page first.")
 @click.option("--offline", is_flag=True, help="Use only what is in the cache and in --find-links.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Ask this engine for the image.")
-@click.option(
-    "--platform", type=click.Choice(["linux/amd64", "linux/arm64"]), help="Which image to take of several platforms'."
-)
+@image_options
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("-v", "--verbose", is_flag=True, help="List all findings.")
 def verify(
@@ -53,13 +50,15 @@ def verify(
     as_json: bool,
     preferred: str | None,
     platform: str | None,
+    plain_http: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Check that an image holds exactly what its lock names, unmodified.
 
     Builds what the lock in the image gives, from wheels of the cache or an index, and compares every file. IMAGE is an
-    archive, an OCI layout (DIRECTORY or DIRECTORY:TAG), or the name of an image in Docker or podman.
+    archive, an OCI layout (DIRECTORY or DIRECTORY:TAG), an image of a registry (HOST/REPOSITORY[:TAG][@sha256:...]),
+    or the name of an image in Docker or podman.
     """
     from nb2image.cli.listeners import listening
     from nb2image.index.settings import IndexSettings
@@ -68,7 +67,7 @@ def verify(
 
     settings = IndexSettings((index_url,) if index_url else None, extra_index_url, find_links, offline)
     with listening("auto", quiet=quiet, verbose=False) as listener:
-        stored, output = opened(image, preferred, wanted_platform(platform), listener)
+        stored, output = opened(image, preferred, wanted_platform(platform), listener, plain_http=plain_http)
         read = stored.read()
         verdict = check(
             read,

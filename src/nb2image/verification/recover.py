@@ -116,8 +116,19 @@ def _base(found: Inspection) -> str:
     raise NotVerified(
         f"{found.provenance.reference} stands on {found.base_name or 'a base without a name'}, "
         "which nb2image does not bring.",
-        hint="Give that base, as an OCI layout or archive: --base PATH.",
+        hint="Give that base, as an OCI layout or archive (--base PATH) or, where you trust that registry, by its "
+        f"reference: --base {_reference(found)}",
     )
+
+
+def _reference(found: Inspection) -> str:
+    """How the base is asked for by digest, where its name is a registry's."""
+    from nb2image.registry.reference import names_a_registry
+
+    name = found.base_name
+    if not names_a_registry(name) or name.startswith(("localhost/", "nb2image.local/")):
+        return "HOST/REPOSITORY[:TAG]"
+    return name if "@" in name else f"{name}@{found.base_digest}"
 
 
 def _epoch(created: str) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nb2image import __version__
+from nb2image.bases.model import Base, Candidate, Provider
 from nb2image.build import Built, Clock, build_planned
 from nb2image.cache import Store
 from nb2image.errors import NotVerified
@@ -130,7 +131,7 @@ def verify(
             image, found, folder / "notebook", base=base, notebook=notebook, settings=settings or IndexSettings()
         )
         with _cache(store, folder, fresh=rebuild) as used:
-            built = _built(recovered, used, listener)
+            built = _built(recovered, found, used, listener, named=base is not None)
             expected, added = _with_wishes(image, built.image)
             differs = _difference(image, found, scanned, expected, listener)
             checks = list(_checks(differs, built, recovered, notebook is not None))
@@ -162,9 +163,29 @@ def _link(source: str, target: str) -> None:
     Path(target).hardlink_to(source)
 
 
-def _built(recovered: Recovered, store: Store, listener: Listener) -> Built:
+@dataclass(frozen=True)
+class _ByStatedName:
+    """A provider of the base that an image states: wherever it comes from, and whatever it is called there."""
+
+    inner: Provider
+    name: str
+    digest: str
+
+    def candidates(self) -> Sequence[Candidate]:
+        return self.inner.candidates()
+
+    def deliver(self, candidate: Candidate, listener: Listener) -> Base:
+        base = self.inner.deliver(candidate, listener)
+        return replace(base, reference=self.name) if base.image.digest == self.digest else base
+
+
+def _built(recovered: Recovered, found: Inspection, store: Store, listener: Listener, *, named: bool) -> Built:
+    """``named``: a user said where the image's base is."""
     clock = Clock(listener)
-    return build_planned(recovered.planned(make_plan(recovered.request, store, clock)), store, clock)
+    plan = recovered.planned(make_plan(recovered.request, store, clock))
+    if named and found.base_name:
+        plan = replace(plan, provider=_ByStatedName(plan.provider, found.base_name, found.base_digest))
+    return build_planned(plan, store, clock)
 
 
 def _difference(image: Image, found: Inspection, scanned: Scan, expected: Image, listener: Listener) -> Difference:

@@ -230,7 +230,7 @@ def test_a_place_without_an_image_is_named(name: str, tmp_path: Path, monkeypatc
 def test_a_name_needs_an_engine(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine / "bin"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{machine}/none.sock")
-    said = refused(EngineAbsent, "registry.example/team/report:1")
+    said = refused(EngineAbsent, "team/team/report:1")
     assert "docker" in said.lower()
 
 
