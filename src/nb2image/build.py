@@ -12,11 +12,12 @@ from typing import TypeAlias
 from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
 from nb2image.cache import Store
-from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel
+from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel, known_wheel
 from nb2image.errors import BadWheel, NoCuda, NoMatchingBase, SystemPackagesUnusable, TooManyLayers
 from nb2image.image.model import Image, Layer
 from nb2image.index.download import download_each, locked_file
 from nb2image.layers.cached import Elsewhere, Known
+from nb2image.libraries import settled
 from nb2image.parallel import Background
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Finished, Listener, Note, Warned, stage
@@ -108,8 +109,13 @@ def build_planned(plan: Plan, store: Store, clock: Clock, destination: Destinati
             prefix: _environment(plan, chosen, prefix, limits[prefix], store, clock, elsewhere)
             for prefix, chosen in _environments(plan)
         }
+    wheels = {prefix: each.wheels for prefix, each in environments.items()}
+
+    def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
+        return _fetched(plan, prefix, filenames, store, clock)
+
     with stage(clock, "libraries"):
-        plan, below, libraries = _system(plan, base, environments, store, clock)
+        plan, below, libraries = settled(plan, base, wheels, store, clock, fetch)
     # What many images share lies below what only some have.
     ordered = {prefix: environments[prefix] for prefix in (RUNNER, SUPPORT, KERNEL)}
     layers: list[Layer] = [*below, assemble.runtime_layer(plan, store)]
@@ -123,22 +129,21 @@ def build_planned(plan: Plan, store: Store, clock: Clock, destination: Destinati
 
                 find_interpreter(base, store, clock, strict=True)
 
-            def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
-                return _fetched(plan, prefix, filenames, store, clock)
-
             compiled = [(each, Scheme(prefix, plan.target.minor)) for prefix, each in ordered.items()]
             layers += bytecode_layers(base, compiled, limits["bytecode"], store, clock, fetch, elsewhere)
     with stage(clock, "sbom"):
-        sbom = _sbom(plan, base, below, ordered, store, clock)
+        from nb2image.sbom.document import sbom
+
+        bill = sbom(plan, base, below, wheels, assemble.created(plan), store, fetch)
     with stage(clock, "assemble", plan.notebook.name):
         layers.append(assemble.lock_layer(plan, store))
-        layers.append(assemble.notebook_layer(plan, sbom, store, clock))
+        layers.append(assemble.notebook_layer(plan, bill, store, clock))
         image = assemble.image(plan, base, layers, clock)
     _report_mismatches(environments[KERNEL].mismatches, request.strict, clock)
     conflicts = environments[KERNEL].conflicts
     for path, winner, loser in conflicts:
         clock(Warned(f"{winner} and {loser} both bring /{path}, with different contents; that of {winner} is kept."))
-    return Built(plan, base, image, sbom, conflicts, libraries, clock)
+    return Built(plan, base, image, bill, conflicts, libraries, clock)
 
 
 def _base(plan: Plan, store: Store, listener: Listener) -> Base:
@@ -161,57 +166,6 @@ def _base(plan: Plan, store: Store, listener: Listener) -> Base:
 def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:
     # What the user locked is fetched first: should its index fail, that shows before the project's own wheels come.
     return ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support))
-
-
-def _system(
-    plan: Plan, base: Base, environments: Mapping[str, EnvironmentLayers], store: Store, listener: Listener
-) -> tuple[Plan, Sequence[Layer], Findings]:
-    """The plan with the system packages that are added to its base, their layer if there is one, and the shared
-    libraries that neither wheels nor base have even then; each is told of."""
-    from nb2image.abi.find import missing_libraries
-    from nb2image.abi.report import tell
-
-    def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
-        return _fetched(plan, prefix, filenames, store, listener)
-
-    def lacking(layers: Sequence[Layer]) -> Findings:
-        image = base.image.with_layers(layers)
-        return missing_libraries(image, _wheels(environments), plan.target.minor, store, fetch)
-
-    below: Sequence[Layer] = ()
-    found = lacking(below)
-    if plan.system is not None or (plan.request.add_missing and found.missing):
-        from nb2image.system.add import delivered
-        from nb2image.system.missing import needed_of
-
-        needed = needed_of(found, base, store) if plan.request.add_missing else ()
-        if plan.system is not None or needed:
-            with stage(listener, "system", plan.notebook.name):
-                plan, below = delivered(plan, base, needed, store, listener)
-            found = lacking(below)
-    tell(found, base.name, listener, strict=plan.request.strict)
-    return plan, below, found
-
-
-def _wheels(environments: Mapping[str, EnvironmentLayers]) -> dict[str, list[Wheel]]:
-    return {prefix: [wheel for group in each.groups for wheel in group.wheels] for prefix, each in environments.items()}
-
-
-def _sbom(
-    plan: Plan,
-    base: Base,
-    system: Sequence[Layer],
-    environments: Mapping[str, EnvironmentLayers],
-    store: Store,
-    listener: Listener,
-) -> bytes:
-    from nb2image.assemble import created
-    from nb2image.sbom.document import sbom
-
-    def fetch(prefix: str, filenames: Collection[str]) -> dict[str, Path]:
-        return _fetched(plan, prefix, filenames, store, listener)
-
-    return sbom(plan, base, system, _wheels(environments), created(plan), store, fetch)
 
 
 def _with_sources_built(plan: Plan, base: Base, store: Store, listener: Listener) -> Plan:
@@ -276,19 +230,6 @@ def _limits(base_layers: int) -> dict[str, int]:
     }
 
 
-def _wheel(chosen: Chosen, path: Path | None, store: Store) -> Wheel | None:
-    """The wheel with its sha256 and size; None when only its bytes could tell them and are not here yet."""
-    package, wheel = chosen
-    digest = f"sha256:{wheel.hashes['sha256']}" if "sha256" in wheel.hashes else None
-    if path is None and digest is not None:
-        path = store.find("wheels", digest, wheel.size)
-    if path is not None:
-        return Wheel(package.name, str(package.version), wheel.filename, f"sha256:{path.name}", path.stat().st_size)
-    if digest is None or wheel.size is None:
-        return None
-    return Wheel(package.name, str(package.version), wheel.filename, digest, wheel.size)
-
-
 def _environment(
     plan: Plan,
     chosen: Sequence[Chosen],
@@ -301,7 +242,7 @@ def _environment(
     """The layers of one environment: from the store, from elsewhere, or written while its wheels arrive."""
     if not chosen:
         return EnvironmentLayers((), (), (), (), True)
-    known = [_wheel(each, None, store) for each in chosen]
+    known = [known_wheel(each, store) for each in chosen]
     wheels = [wheel for wheel in known if wheel is not None]
     if len(wheels) == len(chosen):
         cached = Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).cached(elsewhere)
@@ -335,7 +276,7 @@ def _arriving(
 ) -> Generator[tuple[str, Path], None, None]:
     """File names and paths of wheels as they come from the store, find-links or an index."""
     # The largest first: a process that gets the longest work last is waited for by all others.
-    by_size = sorted(chosen, key=lambda each: -(wheel.size if (wheel := _wheel(each, None, store)) else 0))
+    by_size = sorted(chosen, key=lambda each: -(wheel.size if (wheel := known_wheel(each, store)) else 0))
     files = [locked_file(each.package, each.wheel) for each in by_size]
     # Packages of the project's own locks come from where the plan found them.
     own = prefix != KERNEL
@@ -349,11 +290,11 @@ def _arriving(
 def _written(
     plan: Plan, chosen: Sequence[Chosen], prefix: str, limit: int, store: Store, listener: Listener
 ) -> EnvironmentLayers:
-    wheels = [wheel for each in chosen if (wheel := _wheel(each, None, store)) is not None]
+    wheels = [wheel for each in chosen if (wheel := known_wheel(each, store)) is not None]
     if len(wheels) < len(chosen):
         # An index told no sizes: which wheels share a layer shows only when all of them are here.
         paths = _write_ahead(plan, chosen, prefix, store, listener)
-        wheels = [w for each in chosen if (w := _wheel(each, paths[each.wheel.filename], store)) is not None]
+        wheels = [w for each in chosen if (w := known_wheel(each, store, paths[each.wheel.filename])) is not None]
         arrivals: Iterable[tuple[str, Path]] = paths.items()
         return Environment(store, Scheme(prefix, plan.target.minor), wheels, limit).build(arrivals, listener)
     with closing(_arriving(plan, chosen, prefix, store, listener)) as arrivals:
@@ -370,7 +311,7 @@ def _write_ahead(
     def arrived(arriving: Iterable[tuple[str, Path]]) -> Iterator[tuple[Wheel, Path]]:
         for filename, path in arriving:
             paths[filename] = path
-            if (wheel := _wheel(by_file[filename], path, store)) is not None:
+            if (wheel := known_wheel(by_file[filename], store, path)) is not None:
                 yield wheel, path
 
     with closing(_arriving(plan, chosen, prefix, store, listener)) as arriving:

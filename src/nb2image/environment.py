@@ -29,13 +29,14 @@ from nb2image.layers.grouping import LARGE, Item, group
 from nb2image.layers.write import WRITER, WrittenLayer
 from nb2image.processes import pool, workers
 from nb2image.progress import Finished, Listener, Started
+from nb2image.target.select import Chosen
 from nb2image.wheels.archive import WheelArchive
 from nb2image.wheels.install import Scheme, install
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel"]
+__all__ = ["INSTALLATION", "Conflict", "Environment", "EnvironmentLayers", "Mismatch", "Wheel", "known_wheel"]
 
 INSTALLATION = "2"
 """Version of what `install` yields for a wheel: raised with every change of it, since layers are found by it."""
@@ -60,6 +61,19 @@ class Conflict(NamedTuple):
     path: str
     winner: str
     loser: str
+
+
+def known_wheel(chosen: Chosen, store: Store, path: Path | None = None) -> Wheel | None:
+    """The wheel with its sha256 and size; None when only its bytes could tell them and are not here yet."""
+    package, wheel = chosen
+    digest = f"sha256:{wheel.hashes['sha256']}" if "sha256" in wheel.hashes else None
+    if path is None and digest is not None:
+        path = store.find("wheels", digest, wheel.size)
+    if path is not None:
+        return Wheel(package.name, str(package.version), wheel.filename, f"sha256:{path.name}", path.stat().st_size)
+    if digest is None or wheel.size is None:
+        return None
+    return Wheel(package.name, str(package.version), wheel.filename, digest, wheel.size)
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,10 @@ class EnvironmentLayers:
     conflicts: tuple[Conflict, ...]
     mismatches: tuple[Mismatch, ...]
     cached: bool
+
+    @property
+    def wheels(self) -> list[Wheel]:
+        return [wheel for group in self.groups for wheel in group.wheels]
 
 
 def installed(

@@ -15,7 +15,7 @@ from nb2image.cache import Store, digest_of_key
 from nb2image.image.filesystem import FileSystem, Overlay, members
 from nb2image.image.model import Image
 
-__all__ = ["MACHINES", "Library", "Provided", "provided_by"]
+__all__ = ["MACHINES", "Library", "Provided", "known_provided", "provided_by"]
 
 MACHINES = {"amd64": Machine(64, "X86_64"), "arm64": Machine(64, "AARCH64")}
 """By the architectures that images name."""
@@ -71,17 +71,30 @@ def provided_by(image: Image, store: Store | None = None) -> Provided:
 
     Raises `NotAnImage` when a layer is damaged.
     """
-    search = image.config.env.get("LD_LIBRARY_PATH", "")
+    if store is not None and (known := known_provided(image, store)) is not None:
+        return known
     architecture = image.platform.architecture
-    key = digest_of_key(_KIND, _FORMAT, architecture, search, [layer.diff_id for layer in image.layers])
-    if store is not None and (record := store.get_record(_KIND, key)) is not None:
-        return _from_record(record)
     machine = MACHINES.get(architecture, Machine(64, architecture))
     files, objects, texts = _read(image)
-    provided = Provided(machine, _folders(files, texts, search), _libraries(files, objects, machine))
+    provided = Provided(machine, _folders(files, texts, _search(image)), _libraries(files, objects, machine))
     if store is not None:
-        store.put_record(_KIND, key, _to_record(provided))
+        store.put_record(_KIND, _key(image), _to_record(provided))
     return provided
+
+
+def known_provided(image: Image, store: Store) -> Provided | None:
+    """The same where the layers were read before, else None."""
+    record = store.get_record(_KIND, _key(image))
+    return _from_record(record) if record is not None else None
+
+
+def _key(image: Image) -> str:
+    layers = [layer.diff_id for layer in image.layers]
+    return digest_of_key(_KIND, _FORMAT, image.platform.architecture, _search(image), layers)
+
+
+def _search(image: Image) -> str:
+    return image.config.env.get("LD_LIBRARY_PATH", "")
 
 
 def _read(image: Image) -> tuple[FileSystem, dict[tuple[int, str], SharedObject], dict[tuple[int, str], str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nb2image.abi.base import Provided, provided_by
+from nb2image.abi.base import Provided, known_provided, provided_by
 from nb2image.abi.check import Findings, Installed, MissingLibrary, find_missing
 from nb2image.abi.rules import Rules, shipped_rules
 from nb2image.abi.wheel import Objects, known_objects, read_objects
@@ -17,7 +17,7 @@ from nb2image.processes import pool, workers
 from nb2image.runtime import KERNEL, RUNNER, SUPPORT
 from nb2image.wheels.install import Scheme
 
-__all__ = ["Fetch", "findings", "missing_libraries", "objects_of"]
+__all__ = ["Fetch", "findings", "known_missing", "missing_libraries", "objects_of"]
 
 Fetch = Callable[[str, Collection[str]], Mapping[str, Path]]
 """Paths of wheels by their file names, of the environment with this prefix."""
@@ -25,6 +25,8 @@ _KIND = "missing-libraries"
 _FORMAT = 1
 _TOGETHER = ((KERNEL, SUPPORT), (RUNNER,))
 """Environments whose packages are imported by one process."""
+_LARGE = 1 << 20
+"""Bytes of a wheel above which its tag is not trusted: some for any platform have shared objects, and are large."""
 _SERIAL = 8 << 20
 """Bytes of wheels below which starting worker processes costs more than they save."""
 
@@ -39,16 +41,48 @@ def missing_libraries(
     read. Raises `NotAnImage` for a damaged base, `BadWheel` for a damaged wheel, and what ``fetch`` raises.
     """
     rules = shipped_rules()
-    layers = [layer.diff_id for layer in image.layers]
-    rows = [(prefix, sorted((w.digest, w.filename) for w in wheels)) for prefix, wheels in sorted(environments.items())]
-    searched = image.config.env.get("LD_LIBRARY_PATH", "")
-    key = digest_of_key(_KIND, _FORMAT, rules.text, image.platform.architecture, searched, layers, minor, rows)
-    if (record := store.get_record(_KIND, key)) is not None:
-        return Findings(_from_rows(record["missing"]), _from_rows(record["driver"]))
+    key = _key(image, environments, minor, rules)
+    if (known := _kept(store, key)) is not None:
+        return known
     objects = objects_of(environments, store, fetch)
     found = compared(environments, objects, provided_by(image, store), minor, rules)
     store.put_record(_KIND, key, found._asdict())
     return found
+
+
+def known_missing(
+    image: Image, environments: Mapping[str, Sequence[Wheel]], minor: str, store: Store
+) -> Findings | None:
+    """The same without reading a wheel or a layer; None where one was never read before."""
+    rules = shipped_rules()
+    key = _key(image, environments, minor, rules)
+    if (kept := _kept(store, key)) is not None:
+        return kept
+    provided = known_provided(image, store)
+    known = {wheel.digest: _known(wheel, store) for wheels in environments.values() for wheel in wheels}
+    objects = {digest: each for digest, each in known.items() if each is not None}
+    if provided is None or len(objects) < len(known):
+        return None
+    return compared(environments, objects, provided, minor, rules)
+
+
+def _key(image: Image, environments: Mapping[str, Sequence[Wheel]], minor: str, rules: Rules) -> str:
+    layers = [layer.diff_id for layer in image.layers]
+    rows = [(prefix, sorted((w.digest, w.filename) for w in wheels)) for prefix, wheels in sorted(environments.items())]
+    searched = image.config.env.get("LD_LIBRARY_PATH", "")
+    return digest_of_key(_KIND, _FORMAT, rules.text, image.platform.architecture, searched, layers, minor, rows)
+
+
+def _kept(store: Store, key: str) -> Findings | None:
+    record = store.get_record(_KIND, key)
+    return Findings(_from_rows(record["missing"]), _from_rows(record["driver"])) if record is not None else None
+
+
+def _known(wheel: Wheel, store: Store) -> Objects | None:
+    known = known_objects(store, wheel.digest)
+    if known is None and wheel.filename.endswith("-any.whl") and wheel.size <= _LARGE:
+        return Objects({}, ())
+    return known
 
 
 def compared(
@@ -94,9 +128,7 @@ def objects_of(environments: Mapping[str, Sequence[Wheel]], store: Store, fetch:
         for wheel in wheels:
             if wheel.digest in found:
                 continue
-            if wheel.filename.endswith("-any.whl") and not _may_hold_objects(wheel):
-                found[wheel.digest] = Objects({}, ())
-            elif (known := known_objects(store, wheel.digest)) is not None:
+            if (known := _known(wheel, store)) is not None:
                 found[wheel.digest] = known
             else:
                 unread.setdefault(prefix, {})[wheel.filename] = wheel
@@ -113,11 +145,6 @@ def objects_of(environments: Mapping[str, Sequence[Wheel]], store: Store, fetch:
     else:
         found.update((row[3], read_objects(*row)) for row in work)
     return found
-
-
-def _may_hold_objects(wheel: Wheel) -> bool:
-    """A wheel for any platform has none by its tag; some have all the same, and are large."""
-    return wheel.size > 1 << 20
 
 
 def _installed(wheel: Wheel, objects: Objects, prefix: str, minor: str) -> Iterable[Installed]:

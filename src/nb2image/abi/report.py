@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable
 from typing import Any
 
 from nb2image.abi.check import Findings, MissingLibrary
 from nb2image.errors import MissingLibraries
 from nb2image.progress import Listener, Note, Warned
 
-__all__ = ["document", "sentence", "tell"]
+__all__ = ["by_package", "document", "sentence", "tell"]
 
 _HINT = "docs/system-libraries.md says how to provide it; --strict makes this an error."
 
@@ -25,6 +26,15 @@ def sentence(missing: MissingLibrary, base: str) -> str:
     versions = ", ".join(missing.versions)
     have = f"{missing.found} of the base {base} lacks it"
     return f"{filename}{more}: {path} needs {versions} of {missing.soname}, and {have}."
+
+
+def by_package(missing: Iterable[MissingLibrary]) -> dict[str, list[str]]:
+    """The sonames that each package lacks, both sorted; a package by the name in its wheels'."""
+    found: dict[str, set[str]] = {}
+    for each in missing:
+        for filename, _ in each.needed_by:
+            found.setdefault(filename.partition("-")[0], set()).add(each.soname)
+    return {package: sorted(sonames) for package, sonames in sorted(found.items())}
 
 
 def tell(findings: Findings, base: str, listener: Listener, *, strict: bool) -> None:

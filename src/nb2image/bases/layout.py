@@ -84,7 +84,7 @@ class LayoutProvider:
         target = read_target(image, self._store)
         size = sum(layer.descriptor.size for layer in image.layers)
         origin = f"image {image.digest[7:19]} in {path}"
-        return _Found(Candidate(name, target, size, origin), image, _reference(path, names))
+        return _Found(Candidate(name, target, size, origin, cached=True), image, _reference(path, names))
 
 
 def _reference(path: Path, names: Sequence[str]) -> str:

@@ -75,7 +75,7 @@ class RegistryProvider:
                     fetch_layers(image.layers, self._registry)
                 target = read_target(image, self._store)
             at = "" if self._reference.digest == digest else f" at {digest}"
-            self._found = Candidate(self._text, target, size, f"{self._reference}{at}"), image
+            self._found = Candidate(self._text, target, size, f"{self._reference}{at}", cached=True), image
         return self._found
 
 

@@ -14,6 +14,7 @@ from nb2image.plan import Plan
 from nb2image.sizes import shown
 
 if TYPE_CHECKING:
+    from nb2image.abi.check import Findings
     from nb2image.build import Built
     from nb2image.target.match import Row
     from nb2image.target.select import Chosen
@@ -101,8 +102,11 @@ def _cuda(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """What is decided, as JSON: the same members that a build's document has."""
+def plan_document(plan: Plan, libraries: Findings | None) -> dict[str, Any]:
+    """What is decided, as JSON: the same members that a build's document has. ``libraries`` None: only a build, which
+    has the wheels, can tell."""
+    from nb2image.abi.report import document
+
     candidate = plan.match.candidate
     return {
         "notebook": plan.notebook.document_name,
@@ -134,15 +138,14 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "support": _packages(plan.support),
         "bytecode": plan.request.with_bytecode,
         "system": _system(plan),
+        "libraries": document(libraries) if libraries is not None else None,
     }
 
 
 def built_document(built: Built, tags: Sequence[str], outputs: Sequence[str], run: str) -> dict[str, Any]:
     """The one document of ``build --json``. Sizes in bytes, seconds of wall time."""
-    from nb2image.abi.report import document as libraries
-
     image = built.image
-    document = plan_document(built.plan)
+    document = plan_document(built.plan, built.libraries)
     document["base"] |= {"reference": built.base.reference, "digest": built.base.image.digest}
     return {
         **document,
@@ -159,7 +162,6 @@ def built_document(built: Built, tags: Sequence[str], outputs: Sequence[str], ru
             }
             for layer in image.layers
         ],
-        "libraries": libraries(built.libraries),
         "conflicts": [conflict._asdict() for conflict in built.conflicts],
         "seconds": {stage: round(seconds, 3) for stage, seconds in built.seconds.items()},
         "outputs": list(outputs),
@@ -218,7 +220,23 @@ def _print_cuda(plan: Plan, *, verbose: bool) -> None:
         _line("  gpu", note)
 
 
-def print_plan(plan: Plan, *, verbose: bool) -> None:
+def _print_libraries(plan: Plan, libraries: Findings | None) -> None:
+    """What wheels need of the system; ``build`` adds it to Debian's bases."""
+    from nb2image.abi.report import by_package
+
+    certain = [each for each in libraries.missing if each.certain] if libraries is not None else []
+    if libraries is None:
+        _line("libraries", "`nb2image build` checks, once the wheels are here, which shared libraries they need")
+    elif not certain:
+        _line("libraries", "all shared libraries that the wheels need are there")
+    else:
+        added = "; build adds the Debian packages that have them" if plan.request.add_missing else ""
+        _line("libraries", f"{len(certain)} that the wheels need {'is' if len(certain) == 1 else 'are'} missing{added}")
+        for package, sonames in by_package(certain).items():
+            _line("  missing", f"{package} needs {', '.join(sonames)}")
+
+
+def print_plan(plan: Plan, libraries: Findings | None, *, verbose: bool) -> None:
     """The plan as a page: what, from which lock, on which base and why, with which packages."""
     lock, candidate = plan.lock, plan.match.candidate
     fresh = {True: "fresh", False: "STALE", None: "age unknown"}[lock.freshness.fresh]
@@ -237,6 +255,7 @@ def print_plan(plan: Plan, *, verbose: bool) -> None:
     _print_cuda(plan, verbose=verbose)
     if plan.system is not None:
         _line("system", plan.system.sentence())
+    _print_libraries(plan, libraries)
     _line("kernel", _wheels(plan.kernel))
     for source in plan.sources:
         compiler = {"compiled": "with a compiler", "unknown": "whether with a compiler shows after its download"}

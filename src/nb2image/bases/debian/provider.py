@@ -15,7 +15,7 @@ from nb2image.bases.model import Base, Candidate
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import BaseError, BasePackagesGone
 from nb2image.image.model import Config, Image
-from nb2image.layers.cached import CachedLayer, cached_layer
+from nb2image.layers.cached import CachedLayer, cached_layer, known_layer
 from nb2image.layers.entry import Entry
 from nb2image.layers.write import WRITER
 from nb2image.progress import Listener, Warned
@@ -55,7 +55,15 @@ class DebianProvider:
     def candidates(self) -> Sequence[Candidate]:
         """One for each suite that has a lock for the platform; empty for a platform without."""
         locks = [shipped_lock(suite, self._platform) for suite in SUITES]
-        return [Candidate(lock.suite, lock.target, lock.size, _origin(lock)) for lock in locks if lock is not None]
+        return [
+            Candidate(lock.suite, lock.target, lock.size, _origin(lock), cached=self._is_here(lock))
+            for lock in locks
+            if lock is not None
+        ]
+
+    def _is_here(self, lock: BaseLock) -> bool:
+        written = known_layer(self._store, layer_key(lock))
+        return written is not None and self._store.find("layers", written.digest, written.size) is not None
 
     def deliver(self, candidate: Candidate, listener: Listener) -> Base:
         """The base of a candidate's suite.

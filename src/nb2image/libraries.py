@@ -1,0 +1,74 @@
+"""Shared libraries between a plan, its wheels and its base: what will be missing, and what is added for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nb2image.abi.check import Findings
+from nb2image.bases.model import Base
+from nb2image.cache import Store
+from nb2image.environment import Wheel, known_wheel
+from nb2image.image.model import Layer
+from nb2image.plan import Plan
+from nb2image.progress import Listener, Silent, stage
+from nb2image.runtime import KERNEL, RUNNER, SUPPORT
+
+if TYPE_CHECKING:
+    from nb2image.abi.find import Fetch
+
+__all__ = ["foreseen", "settled"]
+
+
+def settled(
+    plan: Plan,
+    base: Base,
+    wheels: Mapping[str, Sequence[Wheel]],
+    store: Store,
+    listener: Listener,
+    fetch: Fetch,
+) -> tuple[Plan, Sequence[Layer], Findings]:
+    """The plan with the system packages that are added to its base, their layer if there is one, and the shared
+    libraries that neither wheels nor base have even then; each is told of.
+
+    ``wheels`` by the prefix of their environment. Raises what `nb2image.abi.find.missing_libraries` and
+    `nb2image.system.add.delivered` raise, and with ``strict`` `MissingLibraries`.
+    """
+    from nb2image.abi.find import missing_libraries
+    from nb2image.abi.report import tell
+
+    def lacking(layers: Sequence[Layer]) -> Findings:
+        return missing_libraries(base.image.with_layers(layers), wheels, plan.target.minor, store, fetch)
+
+    below: Sequence[Layer] = ()
+    found = lacking(below)
+    if plan.system is not None or (plan.request.add_missing and found.missing):
+        from nb2image.system.add import delivered
+        from nb2image.system.missing import needed_of
+
+        needed = needed_of(found, base, store) if plan.request.add_missing else ()
+        if plan.system is not None or needed:
+            with stage(listener, "system", plan.notebook.name):
+                plan, below = delivered(plan, base, needed, store, listener)
+            found = lacking(below)
+    tell(found, base.name, listener, strict=plan.request.strict)
+    return plan, below, found
+
+
+def foreseen(plan: Plan, store: Store) -> Findings | None:
+    """What the wheels of a plan will not find on its base as it is, before anything is downloaded.
+
+    None where the base is not here, or some wheel's shared objects were never read: only its bytes tell its needs.
+    """
+    from nb2image.abi.find import known_missing
+
+    if plan.sources or not plan.match.candidate.cached:
+        return None
+    wheels: dict[str, list[Wheel]] = {}
+    for prefix, chosen in ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support)):
+        known = [known_wheel(each, store) for each in chosen]
+        wheels[prefix] = [each for each in known if each is not None]
+        if len(wheels[prefix]) < len(known):
+            return None
+    base = plan.provider.deliver(plan.match.candidate, Silent())
+    return known_missing(base.image, wheels, plan.target.minor, store)
