@@ -245,7 +245,14 @@ def offered_bases(request: Request, store: Store, listener: Listener) -> list[tu
     from nb2image.bases.debian.provider import DebianProvider
 
     catalogue = read_catalogues(request.catalogues)
-    debian = DebianProvider(store, platform=request.platform, strict=request.strict, offline=request.settings.offline)
+    pinned = {each.name: (each.reference, each.locks) for each in catalogue.entries.values() if each.locks is not None}
+    debian = DebianProvider(
+        store,
+        platform=request.platform,
+        strict=request.strict,
+        offline=request.settings.offline,
+        pinned=pinned,
+    )
     catalogued = CataloguedProvider(
         catalogue,
         request.platform,

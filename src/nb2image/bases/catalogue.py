@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
@@ -31,6 +31,7 @@ _PLATFORM = re.compile(r"linux/[a-z0-9]+")
 _PYTHON = re.compile(r"3\.\d{1,2}(\.\d{1,2})?")
 _VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}")
 _GLIBC = re.compile(r"2\.\d{1,3}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PATH = re.compile(r"/[^\0]{1,4095}")
 
 
@@ -41,6 +42,9 @@ class CatalogueEntry:
     ``python`` is ``X.Y`` or ``X.Y.Z``, None for an image without Python; ``interpreter`` its path. One of ``glibc`` and
     ``musl`` is a version. ``size`` is compressed, in bytes. ``licences`` are SPDX expressions or words, ``where`` the
     file that states all this.
+
+    ``locked`` is the day on which `bases lock` wrote the entry. What it may be is then one thing: the image of
+    ``digests``, by platform, or for a Debian base the locks in the folder ``locks``.
     """
 
     name: str
@@ -57,6 +61,9 @@ class CatalogueEntry:
     end_of_life: date | None
     size: int | None
     where: str
+    locked: date | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    locks: Path | None = None
 
     @property
     def shipped(self) -> bool:
@@ -66,6 +73,11 @@ class CatalogueEntry:
     @property
     def libc(self) -> str:
         return f"glibc {self.glibc}" if self.glibc else f"musl {self.musl}"
+
+    def exact(self, platform: Platform) -> str:
+        """The reference for a registry: with the locked digest, where there is one."""
+        digest = self.digests.get(str(platform))
+        return f"{self.reference.partition('@')[0]}@{digest}" if digest else self.reference
 
     def target(self, platform: Platform) -> Target | None:
         """The facts as stated, or None when there is no Python or it is not for the platform."""
@@ -107,13 +119,16 @@ class Catalogue:
         return found
 
 
-def read_catalogues(named: Iterable[Path] = ()) -> Catalogue:
-    """The shipped catalogue, those of the configuration, and ``named`` ones, later entries over earlier.
+def read_catalogues(named: Iterable[Path] = (), but: Path | None = None) -> Catalogue:
+    """The shipped catalogue, those of the configuration, and ``named`` ones, later entries over earlier; not the file
+    ``but``.
 
     Raises `BadCatalogue`.
     """
     entries: dict[str, CatalogueEntry] = {}
     for file in (SHIPPED, *read_config().catalogues, *named):
+        if but is not None and file.exists() and but.exists() and file.samefile(but):
+            continue
         entries.update((entry.name, entry) for entry in read_catalogue(file))
     return Catalogue(entries)
 
@@ -214,6 +229,9 @@ class _Row:
             end_of_life=self._date("end_of_life"),
             size=self._number_of("size"),
             where=str(self._source.file),
+            locked=self._date("locked"),
+            digests=self._digests(),
+            locks=self._folder("locks"),
         )
         if (entry.glibc is None) == (entry.musl is None):
             self._fail("name", "needs either glibc or musl beside it, which says the C library's version")
@@ -221,7 +239,24 @@ class _Row:
             self._fail("interpreter", "needs python beside it")
         for key in self._values:
             self._fail(key, "is not known")
+        if provider == "debian":
+            self._check_debian(entry)
+        elif entry.locks is not None:
+            self._fail("locks", "are of Debian packages; an image has digests")
+        if entry.digests and set(entry.digests) != set(entry.platforms):
+            self._fail("digests", f"must have one for each platform: {', '.join(entry.platforms)}")
         return entry
+
+    def _check_debian(self, entry: CatalogueEntry) -> None:
+        from nb2image.bases.debian.selection import SUITES
+
+        if entry.digests:
+            self._fail("digests", "are of images; a base of Debian packages has locks")
+        if entry.reference not in SUITES:
+            named = "reference" if entry.reference != entry.name else "name"
+            self._fail(named, f"is none of the suites that nb2image assembles: {', '.join(SUITES)}")
+        if entry.name != entry.reference and entry.locks is None:
+            self._fail("name", f"is not {entry.reference}, and nothing says what else it is: locks is missing")
 
     def _fail(self, key: str, what: str) -> NoReturn:
         self._source.fail(self._number, key, what)
@@ -266,6 +301,17 @@ class _Row:
             self._fail(key, "must be a number of bytes")
         return value
 
+    def _digests(self) -> Mapping[str, str]:
+        values: dict[str, Any] = self._take("digests", dict, 'digests."linux/amd64" = "sha256:…"') or {}
+        for platform, digest in values.items():
+            if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+                self._fail("digests", f"must be sha256:HEX for each platform, and that of {platform!r} is {digest!r}")
+        return values
+
+    def _folder(self, key: str) -> Path | None:
+        value = self._optional(key)
+        return None if value is None else self._source.file.parent / Path(value).expanduser()
+
     def _located(self, provider: str, reference: str) -> str:
         if provider == "layout":
             return str(self._source.file.parent / Path(reference).expanduser())
@@ -278,6 +324,6 @@ class _Row:
             except OutputError as error:
                 self._fail("reference", f"is no image reference: {error.message.rstrip('.')}")
             digest = reference.partition("@")[2]
-            if digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            if digest and not _DIGEST.fullmatch(digest):
                 self._fail("reference", f"has a digest that is no sha256: {digest!r}")
         return reference

@@ -95,14 +95,15 @@ class CataloguedProvider:
                 "-o DIR`, and name what was fetched: --base DIR.",
                 details=failure.details,
             ) from failure
-        return replace(candidate, origin=f"{entry.reference} at {digest}", size=size)
+        locked = f", locked on {entry.locked}" if entry.locked else ""
+        return replace(candidate, origin=f"{entry.reference} at {digest}{locked}", size=size)
 
     def _registry(self, entry: CatalogueEntry) -> RegistryProvider:
         if entry.name not in self._registries:
             from nb2image.bases.registry import RegistryProvider
 
             self._registries[entry.name] = RegistryProvider(
-                entry.reference,
+                entry.exact(self._platform),
                 self._platform,
                 self._store,
                 self._listener,
@@ -120,9 +121,22 @@ class CataloguedProvider:
         if entry.provider == "registry":
             self.confirm(candidate)
             remote = self._registry(entry)
-            return replace(remote.deliver(remote.candidates()[0], listener), name=entry.name)
+            from nb2image.registry.reference import parse_reference
+
+            base = remote.deliver(remote.candidates()[0], listener)
+            # A lock changes nothing of the image, nor what it calls its base.
+            return replace(base, name=entry.name, reference=str(parse_reference(entry.reference)))
         provider = LayoutProvider(entry.reference, self._platform, self._store)
         offered = provider.candidates()
+        if (digest := entry.digests.get(str(self._platform))) is not None:
+            for each in offered:
+                base = provider.deliver(each, listener)
+                if base.image.digest == digest:
+                    return replace(base, name=entry.name)
+            raise NoMatchingBase(
+                f"{entry.reference} does not hold {digest}, which {entry.where} locks for {entry.name}.",
+                hint=f"Put that image back, or lock what is there now: `nb2image bases lock {entry.name}`.",
+            )
         if len(offered) > 1:
             raise NoMatchingBase(
                 f"{entry.reference} holds {len(offered)} images, and {entry.where} does not say which one "

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nb2image.image.model import Image
 from nb2image.progress import Listener
 from nb2image.target.model import Target
+
+if TYPE_CHECKING:
+    from nb2image.bases.debian.lock import Locks
 
 __all__ = ["Base", "Candidate", "Provider", "Remote"]
 
@@ -38,7 +41,8 @@ class Base:
     """A base that is here: the image, and its facts as read from the image itself.
 
     ``reference`` is a fully qualified name for ``org.opencontainers.image.base.name``; ``notes`` are sentences a
-    user must see (a base resolved anew, so that its digest differs).
+    user must see (a base resolved anew, so that its digest differs); ``pinned`` the locks of Debian packages that it
+    was made of, where they are the user's own.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Base:
     target: Target
     reference: str
     notes: tuple[str, ...] = ()
+    pinned: Locks | None = None
 
 
 class Provider(Protocol):

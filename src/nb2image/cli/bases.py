@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nb2image.cli.image import image_options
+from nb2image.cli.options import plain_http_option
 
 if TYPE_CHECKING:
     from nb2image.bases.catalogue import CatalogueEntry
@@ -63,10 +65,14 @@ def _size(entry: CatalogueEntry) -> int | None:
     """As stated, or of the packages that the lock of the first platform names."""
     if entry.provider != "debian":
         return entry.size
-    from nb2image.bases.debian.lock import shipped_lock
+    from nb2image.bases.debian.lock import read_locks, shipped_lock
     from nb2image.target.model import Platform
 
-    lock = shipped_lock(entry.name, Platform("linux", entry.platforms[0].partition("/")[2]))
+    platform = Platform("linux", entry.platforms[0].partition("/")[2])
+    if entry.locks is not None:
+        locks = read_locks(entry.locks, entry.reference, platform)
+        return locks.base.size if locks is not None else None
+    lock = shipped_lock(entry.name, platform)
     return lock.size if lock is not None else None
 
 
@@ -89,7 +95,8 @@ def show(name: str, catalogues: tuple[Path, ...], as_json: bool) -> None:
         return
     for key, value in values.items():
         if value:
-            text = ", ".join(value) if isinstance(value, tuple) else str(value)
+            several = [" ".join(each) for each in value.items()] if isinstance(value, dict) else value
+            text = ", ".join(several) if isinstance(several, (list, tuple)) else str(value)
             title = key.replace("_", " ")
             click.echo(f"{click.style(f'{title:<13}', bold=True)}{printable(text)}")
 
@@ -131,6 +138,73 @@ def probe_image(
         print_probe(found, packages=packages)
 
 
+@bases.command("lock", short_help="Write down what bases are now, for builds to come.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@_CATALOGUE
+@click.option(
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("bases"),
+    show_default=True,
+    help="Folder for the locks.",
+)
+@plain_http_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def lock(names: tuple[str, ...], catalogues: tuple[Path, ...], folder: Path, plain_http: bool, quiet: bool) -> None:
+    """Write down what each NAME of a catalogue stands for now, so that builds take the same base from then on.
+
+    Images are held by their digests, bases of Debian packages by the hash of each package. Builds that are given
+    FOLDER/locked.toml (--catalogue, or for good in the configuration) take what is written there. Without a NAME,
+    everything that the folder has is locked anew.
+    """
+    from datetime import date
+
+    from nb2image.bases.catalogue import read_catalogues
+    from nb2image.bases.locking import CATALOGUE, files_of, lock_bases, locked_before
+    from nb2image.cache import Store
+    from nb2image.cli.listeners import listening
+
+    before = locked_before(folder)
+    if not (names or before):
+        raise click.UsageError("Name the bases to lock; `nb2image bases list` shows them.")
+    file = folder / CATALOGUE
+    known = read_catalogues(catalogues, but=file)
+    # What no other catalogue knows any more is looked up as it was the last time.
+    old = {name: each.entry for name, each in before.items()}
+    meant = [known.entries.get(name) or old.get(name) or known.entry(name) for name in dict.fromkeys(names or before)]
+    with listening("auto", quiet=quiet, verbose=False) as listener:
+        locked = lock_bases(meant, date.today(), Store.default(), listener, plain_http=plain_http)
+    _write_all(folder, files_of(locked, before, folder))
+    if quiet:
+        return
+    for each in locked:
+        then = before[each.entry.name].states() if each.entry.name in before else {}
+        for platform, state in each.states().items():
+            was = then.get(platform)
+            change = "" if was is None else ", as before" if was == state else f"; was {was}"
+            click.echo(f"{each.entry.name}  {platform}  {state}{change}")
+        for platform in each.left_out:
+            click.echo(f"{each.entry.name}  {platform}  is not there, and left out")
+    click.echo(f"written to {file}; builds take it with --catalogue {file}")
+
+
+def _write_all(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files below a folder; the last of them is what refers to the others. Raises `Unwritable`."""
+    from nb2image.errors import Unwritable
+
+    for name, text in texts.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, text)
+        except OSError as error:
+            raise Unwritable(
+                f"{path} cannot be written: {error.strerror or error}.",
+                hint="Name a folder that you may write with --output.",
+            ) from error
+
+
 @bases.command("update", short_help="Lock the bases anew, from Debian's index of today.")
 @click.argument("suites", metavar="[SUITE]...", nargs=-1)
 @click.option(
@@ -154,7 +228,6 @@ def update(suites: tuple[str, ...], output: Path | None, platforms: tuple[str, .
     from nb2image.bases.debian.update import update_locks
     from nb2image.cache import Store
     from nb2image.cli.listeners import listening
-    from nb2image.errors import Unwritable
     from nb2image.target.model import Platform
 
     for suite in suites:
@@ -171,15 +244,7 @@ def update(suites: tuple[str, ...], output: Path | None, platforms: tuple[str, .
             with listening("auto", quiet=False, verbose=False) as listener:
                 lock, toolchain = update_locks(suite, platform, store, listener)
             path = folder / f"{suite}-{architecture}.json"
-            try:
-                (folder / "toolchain").mkdir(parents=True, exist_ok=True)
-                _replace(path, lock.text())
-                _replace(folder / "toolchain" / path.name, toolchain.text())
-            except OSError as error:
-                raise Unwritable(
-                    f"{path} cannot be written: {error.strerror or error}.",
-                    hint="Name a folder that you may write with --output.",
-                ) from error
+            _write_all(folder, {f"toolchain/{path.name}": toolchain.text(), path.name: lock.text()})
             click.echo(f"{path}: {lock.target}; {_difference(old, lock)}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nb2image.bases.debian.archive import read_deb
 from nb2image.bases.debian.download import Archives, NotThere, fetch_packages
-from nb2image.bases.debian.lock import SystemLock, shipped_lock
+from nb2image.bases.debian.lock import SystemLock
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.bases.debian.provider import DebianProvider
 from nb2image.bases.debian.release import read_suite
@@ -136,9 +136,7 @@ def resolve(
 def planned(plan: Plan, wanted: Sequence[Wanted], store: Store, listener: Listener) -> SystemPackages:
     """What a plan adds to its base, whether or not that is here already. Raises what `resolve` raises."""
     candidate = plan.match.candidate
-    lock = (
-        shipped_lock(candidate.name, candidate.target.platform) if isinstance(plan.provider, DebianProvider) else None
-    )
+    lock = plan.provider.lock(candidate.name) if isinstance(plan.provider, DebianProvider) else None
     if lock is not None:
         return _asked(plan, wanted, installed_of_lock(lock), store, listener)
     return _asked(plan, wanted, installed_in(plan.provider.deliver(candidate, listener), store), store, listener)

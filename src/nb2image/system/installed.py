@@ -62,6 +62,8 @@ def installed_in(base: Base, store: Store) -> Installed:
     """What a base has. Raises `SystemPackagesUnusable` when it is none of Debian's, and `NotAnImage`."""
     platform = base.target.platform
     lock = shipped_lock(base.name, platform) if base.name in SUITES else None
+    if base.pinned is not None:
+        lock = base.pinned.base
     if lock is not None and is_made_from(base, lock, store):
         return installed_of_lock(lock)
     contents = contents_of(base.image, store)

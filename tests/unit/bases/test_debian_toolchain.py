@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from nb2image.bases.debian import toolchain as module
-from nb2image.bases.debian.lock import BaseLock, ToolchainLock, shipped_lock, shipped_toolchain
+from nb2image.bases.debian.lock import BaseLock, Locks, ToolchainLock, shipped_lock, shipped_toolchain
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.bases.debian.selection import SUITES
 from nb2image.bases.debian.toolchain import toolchain_image
-from nb2image.bases.debian.update import Locks, update_locks
+from nb2image.bases.debian.update import update_locks
 from nb2image.bases.facts import read_target
 from nb2image.bases.model import Base
 from nb2image.cache import Store

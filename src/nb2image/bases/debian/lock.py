@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from importlib import resources
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
@@ -26,8 +26,10 @@ __all__ = [
     "ARCHIVES",
     "BaseLock",
     "LockedDeb",
+    "Locks",
     "SystemLock",
     "ToolchainLock",
+    "read_locks",
     "shipped_lock",
     "shipped_names",
     "shipped_toolchain",
@@ -204,6 +206,13 @@ class SystemLock(_Lock):
         return _read(cls, text, name, "system packages", "Write a new one with `nb2image build --apt-lock`.")
 
 
+class Locks(NamedTuple):
+    """A base and the compiler that fits it: both come from one index."""
+
+    base: BaseLock
+    toolchain: ToolchainLock
+
+
 _Kind = TypeVar("_Kind", bound=_Lock)
 
 
@@ -237,6 +246,29 @@ def shipped_toolchain(suite: str, platform: Platform) -> ToolchainLock | None:
     name = f"{suite}-{platform.architecture}.json"
     file = resources.files("nb2image") / "images" / "bases" / "toolchain" / name
     return ToolchainLock.read(file.read_bytes(), name) if platform.os == "linux" and file.is_file() else None
+
+
+def read_locks(folder: Path, suite: str, platform: Platform) -> Locks | None:
+    """The locks that a folder has for a suite, as `bases lock` and `bases update` write them; None: none for the
+    platform. Raises `BaseError`."""
+    file = folder / f"{suite}-{platform.architecture}.json"
+    toolchain = folder / "toolchain" / file.name
+    if platform.os != "linux" or not file.exists():
+        return None
+    try:
+        base = BaseLock.read(file.read_bytes(), str(file))
+        locks = Locks(base, ToolchainLock.read(toolchain.read_bytes(), str(toolchain)))
+    except OSError as error:
+        raise BaseError(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            hint="Write it anew with `nb2image bases lock`, or get it from where the rest of its folder is kept.",
+        ) from error
+    if (base.suite, base.architecture, locks.toolchain.base) != (suite, platform.architecture, base.digest):
+        raise BaseError(
+            f"{file} and {toolchain} are not the locks of one base of {suite} for {platform}.",
+            hint="Write both anew with `nb2image bases lock`.",
+        )
+    return locks
 
 
 def shipped_names() -> list[tuple[str, str]]:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 from nb2image.bases.debian.assemble import ASSEMBLY, assemble_beyond
 from nb2image.bases.debian.download import NotThere, fetch_packages
-from nb2image.bases.debian.lock import BaseLock, shipped_lock, shipped_toolchain
+from nb2image.bases.debian.lock import BaseLock, Locks, shipped_lock, shipped_toolchain
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.bases.debian.provider import layer_key
 from nb2image.bases.debian.selection import SUITES
-from nb2image.bases.debian.update import Locks, renewed_before
+from nb2image.bases.debian.update import renewed_before
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import BaseError, BasePackagesGone, NoCompiler
@@ -76,6 +76,9 @@ def _locks(base: Base, store: Store) -> Locks:
 
 
 def _known(base: Base, store: Store) -> Iterator[Locks]:
+    if base.pinned is not None:
+        yield base.pinned
+        return
     lock = shipped_lock(base.name, base.target.platform) if base.name in SUITES else None
     if lock is None:
         return

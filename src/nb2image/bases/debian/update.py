@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import timezone
-from typing import NamedTuple
 
 from nb2image.bases.debian.download import Archives
-from nb2image.bases.debian.lock import BaseLock, LockedDeb, ToolchainLock
+from nb2image.bases.debian.lock import BaseLock, LockedDeb, Locks, ToolchainLock
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.bases.debian.release import read_suite
 from nb2image.bases.debian.resolve import Stanza, closure
@@ -16,18 +15,11 @@ from nb2image.errors import BaseError
 from nb2image.progress import Listener
 from nb2image.target.model import Platform
 
-__all__ = ["Locks", "locked_deb", "renewed", "renewed_before", "update_locks"]
+__all__ = ["locked_deb", "renewed", "renewed_before", "update_locks"]
 
 _RESOLVED = "debian-resolved"
 _RESOLVED_HOLDS = 86400.0
 """Seconds for which a base that had to be resolved anew stays the same on this machine."""
-
-
-class Locks(NamedTuple):
-    """A base and the compiler that fits it: both come from one index."""
-
-    base: BaseLock
-    toolchain: ToolchainLock
 
 
 def update_locks(
