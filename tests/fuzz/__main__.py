@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NAMES = ("zip", "wheel", "record", "metadata", "pages", "locks", "layer", "image")
+NAMES = ("zip", "wheel", "record", "metadata", "pages", "locks", "layer", "image", "elf", "deb", "bases")
 _LONGEST = 16384
 """Bytes of an input; the largest seeds are image archives of ten KiB."""
 

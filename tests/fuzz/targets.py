@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tests.fuzz import images, locks, packages, wheels
+from tests.fuzz import bases, images, locks, packages, wheels
 
 __all__ = ["TARGETS", "Target"]
 
@@ -30,4 +30,9 @@ TARGETS = {
     "locks": Target(locks.run, locks.seeds, locks.WORDS, "locks of every format, and notebooks"),
     "layer": Target(images.run_layer, images.layer_seeds, (), "the layer writer"),
     "image": Target(images.run_image, images.image_seeds, images.IMAGE_WORDS, "archives, layers, image documents"),
+    "elf": Target(bases.run_elf, bases.elf_seeds, (), "shared objects, whole and in parts"),
+    "deb": Target(bases.run_deb, bases.deb_seeds, (), "Debian packages"),
+    "bases": Target(
+        bases.run_document, bases.document_seeds, bases.DOCUMENT_WORDS, "challenges, references, locks, catalogues"
+    ),
 }
