@@ -26,6 +26,8 @@ _WINDOW = 1 << 20
 _PASSES = 8
 _LONGEST = 4096
 """Bytes of a name: Linux's longest path, and no library has a longer soname."""
+_LONGEST_LIST = 1 << 16
+"""Bytes of a list of folders: that of TensorFlow 2.21 has 30 kB."""
 _MOST_SEGMENTS = 128
 _MOST_TAGS = 4096
 _MOST_VERSIONS = 16384
@@ -234,8 +236,8 @@ class _Reader:
             machine=self._machine,
             soname=sonames[0] if sonames else None,
             needed=tuple(dict.fromkeys(self._named(_NEEDED))),
-            rpath=_folders(self._named(_RPATH)),
-            runpath=_folders(self._named(_RUNPATH)),
+            rpath=_folders(self._named(_RPATH, _LONGEST_LIST)),
+            runpath=_folders(self._named(_RUNPATH, _LONGEST_LIST)),
             versions=self._needs(values),
             defines=self._defines(values),
         )
@@ -247,15 +249,15 @@ class _Reader:
                 return address - start + offset
         raise Damaged(f"its {what} is in no segment")
 
-    def _named(self, kind: int) -> list[str]:
-        return [self._string(value) for tag, value in self._tags if tag == kind]
+    def _named(self, kind: int, longest: int = _LONGEST) -> list[str]:
+        return [self._string(value, longest) for tag, value in self._tags if tag == kind]
 
-    def _string(self, offset: int) -> str:
+    def _string(self, offset: int, longest: int = _LONGEST) -> str:
         if offset not in self._strings:
             found = b""
             while b"\0" not in found:
-                piece = self._window.read(self._names + offset + len(found), 64)
-                if not piece or len(found) > _LONGEST:
+                piece = self._window.read(self._names + offset + len(found), max(64, len(found)))
+                if not piece or len(found) > longest:
                     raise Damaged("a name in it has no end")
                 found += piece
             name = found.partition(b"\0")[0].decode("utf-8", "replace")
@@ -329,4 +331,4 @@ def machine_of(data: bytes) -> Machine | None:
 
 
 def _folders(paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple(folder for path in paths for folder in path.split(":") if folder)
+    return tuple(dict.fromkeys(folder for path in paths for folder in path.split(":") if folder))

@@ -19,7 +19,7 @@ from nb2image.processes import workers
 __all__ = ["objects_in_layers"]
 
 _KIND = "layer-elf"
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 1 << 20
 
 

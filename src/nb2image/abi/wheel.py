@@ -15,7 +15,7 @@ from nb2image.wheels.archive import MemberContent, WheelArchive
 __all__ = ["Gathered", "Objects", "from_record", "known_objects", "looks_shared", "read_objects", "to_record"]
 
 _KIND = "elf"
-_FORMAT = 1
+_FORMAT = 2
 _SHARED = re.compile(r"\.so(\.[0-9A-Za-z_.]+)?$")
 
 

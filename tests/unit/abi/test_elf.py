@@ -115,3 +115,15 @@ def test_tables_that_claim_to_be_endless_end() -> None:
 def test_tables_without_measure_are_refused() -> None:
     with pytest.raises(Damaged, match="too many versions"):
         read(shared_object("libc.so.6", versions={"libc.so.6": [f"GLIBC_2.{number}" for number in range(20_000)]}))
+
+
+def test_a_list_of_folders_may_be_longer_than_any_path() -> None:
+    """As in TensorFlow 2.21, whose list repeats itself."""
+    folders = [f"$ORIGIN/../nvidia/{number}/lib" for number in range(400)]
+    found = read(shared_object("libc.so.6", soname="libx.so.2", runpath=":".join(folders * 3)))
+    assert found is not None
+    assert found.runpath == tuple(folders)
+    with pytest.raises(Damaged, match="a name in it has no end"):
+        read(shared_object("libc.so.6", runpath=":".join(folders * 10)))
+    with pytest.raises(Damaged, match="a name in it has no end"):
+        read(shared_object("libc" * 2000 + ".so.6"))
