@@ -12,7 +12,7 @@ from nb2image.environment import Wheel, known_wheel
 from nb2image.image.model import Layer
 from nb2image.plan import Plan
 from nb2image.progress import Listener, Silent, stage
-from nb2image.runtime import KERNEL, RUNNER, SUPPORT
+from nb2image.runtime import KERNEL
 
 if TYPE_CHECKING:
     from nb2image.abi.find import Fetch
@@ -56,19 +56,17 @@ def settled(
 
 
 def foreseen(plan: Plan, store: Store) -> Findings | None:
-    """What the wheels of a plan will not find on its base as it is, before anything is downloaded.
+    """What the locked wheels of a plan will not find on its base as it is, before anything is downloaded.
 
     None where the base is not here, or some wheel's shared objects were never read: only its bytes tell its needs.
+    The packages that are the project's own bring what they need.
     """
     from nb2image.abi.find import known_missing
 
     if plan.sources or not plan.match.candidate.cached:
         return None
-    wheels: dict[str, list[Wheel]] = {}
-    for prefix, chosen in ((KERNEL, plan.kernel), (RUNNER, plan.runner), (SUPPORT, plan.support)):
-        known = [known_wheel(each, store) for each in chosen]
-        wheels[prefix] = [each for each in known if each is not None]
-        if len(wheels[prefix]) < len(known):
-            return None
+    wheels = [wheel for each in plan.kernel if (wheel := known_wheel(each, store)) is not None]
+    if len(wheels) < len(plan.kernel):
+        return None
     base = plan.provider.deliver(plan.match.candidate, Silent())
-    return known_missing(base.image, wheels, plan.target.minor, store)
+    return known_missing(base.image, {KERNEL: wheels}, plan.target.minor, store)
