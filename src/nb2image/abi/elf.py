@@ -257,7 +257,7 @@ class _Reader:
             found = b""
             while b"\0" not in found:
                 piece = self._window.read(self._names + offset + len(found), max(64, len(found)))
-                if not piece or len(found) > longest:
+                if not piece or len(found) >= longest:
                     raise Damaged("a name in it has no end")
                 found += piece
             name = found.partition(b"\0")[0].decode("utf-8", "replace")
