@@ -17,7 +17,8 @@ from nb2image.index.settings import DEFAULT, IndexSettings
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
 from nb2image.progress import Listener, Silent, Warned, stage
-from nb2image.target.match import Match, Wishes, match, no_files
+from nb2image.target.files import no_files
+from nb2image.target.match import Match, Wishes, match
 from nb2image.target.model import Platform, Target
 from nb2image.target.select import Chosen, Source, select
 

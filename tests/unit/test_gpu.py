@@ -88,14 +88,28 @@ def test_gpu_is_refused_where_the_base_lacks_libraries(world: World) -> None:
     assert result.exit_code != 0
     assert isinstance(result.exception, NoCuda)
     assert "tensorflow 2.6.0 loads CUDA 11.2 and cuDNN 8.1 from the base" in result.exception.message
-    assert "nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04" in result.exception.hint
+    assert result.exception.message.endswith(f"and the base {world.base} has none.")
+    assert "nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 (`apt-get install python3.11`" in result.exception.hint
+
+
+def test_gpu_is_refused_on_a_platform_that_the_builds_with_cuda_are_not_for(world: World) -> None:
+    locked = world.locked(wheel("torch", "1.9.1"))
+    result = call("plan", locked, "--gpu", "--platform", "linux/arm64", "--progress", "none")
+    assert isinstance(result.exception, NoCuda)
+    assert result.exception.message.endswith(
+        "on linux/arm64 no locked package uses it: torch 1.9.1 brings CUDA 10.2 on linux/amd64 only."
+    )
+    assert result.exception.hint.startswith("Build for linux/amd64, or lock builds that have CUDA for linux/arm64")
 
 
 def test_a_plan_says_what_a_gpu_would_take(world: World) -> None:
     page = call("plan", world.locked(TENSORFLOW), "--base", world.base, "--progress", "none").stdout
-    assert "cuda      for a GPU, CUDA 11.2 and cuDNN 8.1 in the base and NVIDIA driver 450.80.02 or newer\n" in page
+    assert (
+        "cuda      a GPU needs CUDA 11.2 and cuDNN 8.1 in the base, and NVIDIA driver 450.80.02 or newer on the "
+        in page
+    )
     assert "  why     tensorflow 2.6.0 loads CUDA 11.2 and cuDNN 8.1 from the base\n" in page
-    assert "  gpu     tensorflow 2.6.0 runs on the CPU in this image" in page
+    assert "  gpu     tensorflow 2.6.0 will compute on the CPU in this image" in page
 
 
 def test_the_plan_of_other_notebooks_says_that_nothing_uses_cuda(world: World) -> None:

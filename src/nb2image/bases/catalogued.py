@@ -56,10 +56,9 @@ class CataloguedProvider:
         return [each for each in found if each is not None]
 
     def elsewhere(self) -> Sequence[Candidate]:
-        """What it names of registries that nobody asked for, under the references that ``--base`` takes: for advice;
-        none of it is delivered here."""
-        found = ((each.reference, self._candidate(each)) for each in self._entries() if self._unasked(each))
-        return [replace(each, name=reference) for reference, each in found if each is not None]
+        """What it names of registries that nobody asked for: for advice; none of it is delivered unless it is named."""
+        found = (self._candidate(each) for each in self._entries() if self._unasked(each))
+        return [each for each in found if each is not None]
 
     def _entries(self) -> list[CatalogueEntry]:
         return [each for each in self._catalogue.entries.values() if each.provider != "debian"]

@@ -19,6 +19,8 @@ from nb2image.target.model import Cuda
 __all__ = ["Evidence", "Libraries", "Need", "Rules", "advice", "cuda_need", "lacking", "outlook", "parse_rules"]
 
 _COMPATIBLE_FROM = 11
+_LEAST_POST = 90
+"""The least number of a post release that names a CUDA: 9.0."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class NvidiaImage:
-    """An image of NVIDIA; it has no Python, but its distribution packages ``python``."""
+    """An image of NVIDIA; it has no Python, but its distribution packages ``pythons``."""
 
     tag: str
     cuda: Cuda
-    python: str
+    pythons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why: ``package`` is a name with its version, ``says`` a phrase on it, ``source`` where that is stated."""
+    """Why: ``package`` is a name with its version, ``says`` a phrase on it, ``source`` where that is stated;
+    ``carries``: it brings the CUDA that it uses."""
 
     package: str
     says: str
     source: str
+    carries: bool = False
 
     def __str__(self) -> str:
         return f"{self.package} {self.says}"
@@ -122,9 +126,9 @@ class Need:
             return "nothing"
         driver = f"NVIDIA driver {self.driver} or newer" if self.driver else "an NVIDIA driver"
         if self.kind == "driver":
-            return f"{driver}; the wheels bring CUDA {self.carried}"
+            return f"the locked packages bring CUDA {self.carried}; a GPU needs {driver} on the machine"
         wanted = ", ".join(dict.fromkeys(map(str, self.libraries)))
-        return f"for a GPU, {wanted} in the base and {driver}"
+        return f"a GPU needs {wanted} in the base, and {driver} on the machine"
 
 
 # -- the rules ---------------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ _SECTIONS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"package", "cuda", "source"}),
         frozenset({"versions", "local", "machine", "cudnn", "exact", "unless", "newer", "cpu"}),
     ),
-    "image": (frozenset({"tag", "cuda", "cudnn", "python", "source"}), frozenset()),
+    "image": (frozenset({"tag", "cuda", "cudnn", "pythons", "source"}), frozenset()),
 }
 _SWITCHES = frozenset({"exact", "cpu"})
 
@@ -160,7 +164,7 @@ def parse_rules(document: Mapping[str, Any], source: str) -> Rules:
                     drivers.append(Driver(SpecifierSet(row["cuda"]), row["minimum"], Version(row["reports"])))
                 elif section == "image":
                     cuda = Cuda(Version(row["cuda"]), Version(row["cudnn"]))
-                    images.append(NvidiaImage(row["tag"], cuda, row["python"]))
+                    images.append(NvidiaImage(row["tag"], cuda, tuple(row["pythons"])))
                 else:
                     packages.append(_rule(section, row))
             except (ValueError, re.error) as error:
@@ -175,7 +179,10 @@ def _check_keys(row: object, section: str) -> None:
     for key, value in row.items():
         if key not in needed | optional:
             raise ValueError(f"the key {key!r} is none of {', '.join(sorted(needed | optional))}")
-        if not isinstance(value, bool if key in _SWITCHES else str):
+        if key == "pythons":
+            if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+                raise ValueError("pythons has to be a list of strings")
+        elif not isinstance(value, bool if key in _SWITCHES else str):
             raise ValueError(f"{key} has to be {'true or false' if key in _SWITCHES else 'a string'}")
         if value == "" and key != "local":
             raise ValueError(f"{key} is empty")
@@ -189,9 +196,11 @@ def _rule(kind: Any, row: Mapping[str, Any]) -> Rule:
     cuda = row.get("cuda", "")
     if cuda == "name" and not package.groups:
         raise ValueError("cuda is read from the name, and package has no group")
+    if cuda == "post" and row.get("local"):
+        raise ValueError("cuda is read from the post release, and local is given, too")
     if cuda == "local" and not (local and re.compile(local).groups):
         raise ValueError("cuda is read from the local version, and local has no group")
-    if cuda and cuda not in {"name", "local", "version"}:
+    if cuda and cuda not in {"name", "local", "version", "post"}:
         Version(cuda)
     return Rule(
         kind,
@@ -234,7 +243,7 @@ def cuda_need(packages: Iterable[tuple[str, Version]], machine: str, rules: Rule
         cuda = _version(rule.cuda, version, groups)
         if rule.kind == "carried":
             carried.append(cuda)
-            evidence.append(Evidence(title, f"brings CUDA {cuda}", rule.source))
+            evidence.append(Evidence(title, f"brings CUDA {cuda}", rule.source, carries=True))
             continue
         wanted = Libraries(title, cuda, rule.cudnn, rule.exact, rule.newer, rule.cpu)
         brought = rule.unless and next((each for each in sorted(locked) if rule.unless.fullmatch(each)), None)
@@ -266,6 +275,9 @@ def _fits(rule: Rule, name: str, version: Version, machine: str) -> tuple[str, s
     found = rule.local.search(local) if rule.local else None
     if (rule.local and found is None) or (rule.no_local and local):
         return None
+    if rule.cuda == "post":
+        # An ordinary post release has a small number.
+        return ("", str(version.post)) if (version.post or 0) >= _LEAST_POST else None
     return next(filter(None, named.groups()), ""), found[1] if found and found.re.groups else ""
 
 
@@ -274,7 +286,7 @@ def _version(cuda: str, version: Version, groups: tuple[str, str]) -> Version:
         return Version(f"{version.major}.{version.minor}")
     if cuda == "name":
         return _of_digits(groups[0])
-    return _of_digits(groups[1]) if cuda == "local" else Version(cuda)
+    return _of_digits(groups[1]) if cuda in {"local", "post"} else Version(cuda)
 
 
 def _of_digits(digits: str) -> Version:
@@ -308,17 +320,24 @@ def _serves(has: Version, wanted: Version, *, exact: bool = False) -> bool:
 
 
 def advice(need: Need, python: str, rules: Rules) -> str:
-    """What to do so that a stack which needs libraries of the base can use a GPU: which image, or what to lock."""
+    """What to do so that a stack which needs libraries of the base can use a GPU, as sentences: which image, or what to
+    lock."""
     fitting = [each for each in rules.images if not lacking(need, each.cuda)]
-    newer = next((f"lock {each.newer}, which brings CUDA as wheels" for each in need.libraries if each.newer), "")
-    if fitting:
-        # The nearest that is enough, with the right Python where there is one.
-        image = min(fitting, key=lambda each: (each.python != python, each.cuda.version, each.tag))
-        brings = ", which its Ubuntu packages," if image.python == python else ""
-        base = f"add Python {python}{brings} to {image.tag} and give the result with --base"
-        return base + (f"; or {newer}" if newer else "")
-    none = "no image that NVIDIA still offers has these libraries together"
-    return f"{newer}, since {none}" if newer else f"lock versions that bring CUDA as wheels, since {none}"
+    newer = next((each.newer for each in need.libraries if each.newer), "")
+    locked = f"lock {newer}, which brings CUDA along" if newer else "lock versions that bring CUDA along"
+    if not fitting:
+        return f"{_capital(locked)}: no image that NVIDIA still offers has these libraries together."
+    # The nearest that is enough, with the right Python where there is one.
+    image = min(fitting, key=lambda each: (python not in each.pythons, each.cuda.version, each.tag))
+    if python in image.pythons:
+        how = f"`apt-get install python{python}`; docs/gpu.md shows how"
+    else:
+        how = f"its Ubuntu packages {' and '.join(image.pythons)} only"
+    driver = f" CUDA {need.version} needs NVIDIA driver {need.driver} or newer on the machine." if need.driver else ""
+    return (
+        f"Add Python {python} to NVIDIA's image {image.tag} ({how}), and give the result with --base and --gpu."
+        f"{driver}" + (f" Or {locked}." if newer else "")
+    )
 
 
 def outlook(need: Need, python: str, rules: Rules) -> str:
@@ -326,11 +345,21 @@ def outlook(need: Need, python: str, rules: Rules) -> str:
     if not need.libraries:
         return ""
     cpu = all(each.cpu for each in need.libraries)
-    names = ", ".join(dict.fromkeys(each.package for each in need.libraries))
+    names = " and ".join(dict.fromkeys(each.package for each in need.libraries))
+    several = len({each.package for each in need.libraries}) > 1
     wanted = " and ".join(dict.fromkeys(map(str, need.libraries)))
-    now = f"{names} runs on the CPU" if cpu else f"{names} needs a GPU and finds none"
-    driver = f" The machine then needs NVIDIA driver {need.driver} or newer." if need.driver else ""
-    return (
-        f"{now} in this image, since it loads {wanted} from the base and no locked wheel brings them. "
-        f"To use a GPU, {advice(need, python, rules)}.{driver}"
+    now = (
+        f"{names} will compute on the CPU"
+        if cpu
+        else f"{names} {'compute' if several else 'computes'} on GPUs only, and will find none"
     )
+    others = ", ".join(dict.fromkeys(each.package for each in need.evidence if each.carries))
+    themselves = f" {others} can use a GPU in this image as it is, since CUDA comes along." if others else ""
+    return (
+        f"{now} in this image. To use a GPU {'they need' if several else 'it needs'} NVIDIA's {wanted}, which neither "
+        f"the base nor a locked package brings. {advice(need, python, rules)}{themselves}"
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from nb2image.errors import NoCuda, NoMatchingBase, NoMatchingFiles
+from nb2image.errors import NoCuda, NoMatchingBase
 from nb2image.lock.model import Lock
 from nb2image.target.cuda import Need, Rules, advice, cuda_need, lacking, outlook
+from nb2image.target.files import no_files
 from nb2image.target.model import Target
-from nb2image.target.select import Nearest, Selection, glibc_need, nearest, select
+from nb2image.target.select import Selection, glibc_need, select
 
 if TYPE_CHECKING:
     from nb2image.bases.model import Candidate
 
-__all__ = ["Match", "Row", "Wishes", "match", "no_files"]
+__all__ = ["Match", "Row", "Wishes", "match"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def match(
         unbuilt = "" if wishes.build_sdists else "which --build-sdists never forbids to build."
         raise no_files(lock, best.candidate.target, best.selection, unbuilt, _from_elsewhere(remote, ""))
     if best.lacks:
-        raise _no_cuda(best, rules, remote)
+        raise _no_cuda(best, wishes, rules, remote)
     chosen = best.candidate
     wanted = Version(python or chosen.target.minor).minor
     others = sorted(
@@ -242,9 +243,13 @@ def _out_of_support(best: _Tried, wishes: Wishes, remote: Sequence[_Tried]) -> s
 def _try(lock: Lock, candidate: Candidate, wishes: Wishes, rules: Rules) -> _Tried:
     target = candidate.target
     selection = select(lock, target, build_sdists=wishes.build_sdists)
-    packages = [*(each.package for each in selection.chosen), *(each.package for each in selection.sources)]
-    locked = [(each.name, each.version) for each in packages if each.version is not None]
+    locked = _locked(selection)
     return _Tried(candidate, selection, cuda_need(locked, target.platform.machine, rules), wishes.gpu, wishes.today)
+
+
+def _locked(selection: Selection) -> list[tuple[str, Version]]:
+    packages = [*(each.package for each in selection.chosen), *(each.package for each in selection.sources)]
+    return [(each.name, each.version) for each in packages if each.version is not None]
 
 
 # -- the table ---------------------------------------------------------------------------------------
@@ -377,24 +382,31 @@ def _highest_floor(selection: Selection) -> str:
     return f"{highest.name} {highest.version} takes Python {highest.requires_python}; no other package asks for newer"
 
 
-def _no_cuda(best: _Tried, rules: Rules, remote: Sequence[_Tried] = ()) -> NoCuda:
+def _no_cuda(best: _Tried, wishes: Wishes, rules: Rules, remote: Sequence[_Tried] = ()) -> NoCuda:
+    target = best.candidate.target
     if best.cuda.kind == "nothing":
+        elsewhere = cuda_need(_locked(best.selection), "x86_64", rules)
+        if target.platform.machine != "x86_64" and elsewhere.kind != "nothing":
+            return NoCuda(
+                f"--gpu asks for CUDA, and on {target.platform} no locked package uses it: {elsewhere.evidence[0]} on "
+                "linux/amd64 only.",
+                hint=f"Build for linux/amd64, or lock builds that have CUDA for {target.platform}, or leave --gpu out.",
+            )
         built = next((f": {each}" for each in best.cuda.evidence), "")
         return NoCuda(
             f"--gpu asks for CUDA, and no locked package uses it, as far as nb2image knows{built}.",
             hint="Lock a build that brings CUDA, or leave --gpu out. For a package that nb2image does not know, "
             "--env NVIDIA_VISIBLE_DEVICES=all gives the image the GPUs.",
         )
-    python = best.candidate.target.minor
+    if wishes.base:
+        having = f"the base {wishes.base} {f'lacks {best.lacks}' if target.cuda else 'has none'}"
+    else:
+        having = "no base that fits the lock has that"
+        having += f": {best.candidate.name} lacks {best.lacks}" if target.cuda else ""
     return NoCuda(
-        f"--gpu asks for CUDA, {_listed(best.cuda)} from the base, and no base that fits the lock has "
-        f"{'that' if best.candidate.target.cuda is None else f'it: {best.candidate.name} lacks {best.lacks}'}.",
-        hint=_from_elsewhere(remote, "") or f"{_capital(advice(best.cuda, python, rules))}.",
+        f"--gpu asks for CUDA: {_listed(best.cuda)} from the base, and {having}.",
+        hint=_from_elsewhere(remote, "") or advice(best.cuda, target.minor, rules),
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _no_python(
@@ -423,7 +435,7 @@ def _no_python(
         best = min(usable, key=distance)
         hint = f"{_other_python(best)}{bring}."
         if best.lacks:
-            hint += f" {_capital(_no_cuda(best, rules).hint)}"
+            hint += f" {_no_cuda(best, wishes, rules).hint}"
     else:
         nearby = min(tried, key=lambda each: len(each.selection.misses))
         misses = nearby.selection.misses
@@ -453,39 +465,3 @@ def _other_python(best: _Tried) -> str:
             f"{len(sources)} would be built from source distributions{doubt}"
         )
     return f"{have}: build with --python {minor} if the notebook may run on it"
-
-
-def no_files(
-    lock: Lock, target: Target, selection: Selection, unbuilt: str = "", elsewhere: str = ""
-) -> NoMatchingFiles:
-    """The error table: one row per package, and the nearest target that would do.
-
-    ``unbuilt`` says why source distributions of the table are not built, and what would change that; ``elsewhere``
-    is a sentence on a base that would do.
-    """
-    total = len(selection.chosen) + len(selection.misses)
-    close: Nearest = nearest(lock, target)
-    first = max(len(f"{m.name} {m.version}") for m in selection.misses)
-    reason = max(len(m.reason) for m in selection.misses)
-    rows = [f"{'package':<{first}}  {'why not':<{reason}}  the lock offers"]
-    rows += [f"{f'{m.name} {m.version}':<{first}}  {m.reason:<{reason}}  {m.offers}" for m in selection.misses]
-    rows.append(f"the target accepts: {_accepts(target)}")
-    names = ", ".join(m.name for m in selection.misses[:3])
-    count = len(selection.misses)
-    what = f"{names} has no file" if count == 1 else f"{count} of {total} locked packages have no file"
-    advice = f"{close}." if close.python != target.minor or not close.missing else ""
-    sources = [m.name for m in selection.misses if m.reason == "only a source distribution"]
-    if sources:
-        why = unbuilt or "and no strong hash of the lock holds them: lock another version."
-        advice += f" {', '.join(sources)}: only source distributions, {why}"
-    return NoMatchingFiles(
-        f"{what} that {target} can install.",
-        details=tuple(rows),
-        hint=(elsewhere + advice).strip() or "Lock the notebook again for this target, or choose another base.",
-    )
-
-
-def _accepts(target: Target) -> str:
-    pythons = f"cp{target.python.major}{target.python.minor}, abi3 of earlier ones, py3"
-    libc = f"manylinux up to glibc {target.glibc}" if target.glibc else "linux"
-    return f"{pythons}; {libc}, {target.platform.machine}, any"

@@ -48,7 +48,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "tensorflow==2.4.4",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, tensorflow 2.4.4 loads CUDA 11.0 and cuDNN 8.0 from the base",
+        "--gpu asks for CUDA: tensorflow 2.4.4 loads CUDA 11.0 and cuDNN 8.0 from the base",
     ),
     ("3.8", "tensorflow==2.6.0", "", "python:3.8-slim", "glibc 2.12 or newer is needed, by tensorflow 2.6.0"),
     (
@@ -77,7 +77,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "tensorflow==2.13.1",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, tensorflow 2.13.1 loads CUDA 11.8 and cuDNN 8.6 from the base",
+        "--gpu asks for CUDA: tensorflow 2.13.1 loads CUDA 11.8 and cuDNN 8.6 from the base",
     ),
     ("3.8", "cryptography==45.0.7", "", "python:3.8-slim", "glibc 2.17 or newer is needed, by cryptography 45.0.7"),
     (
@@ -107,7 +107,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "cupy-cuda102==9.6.0",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, cupy-cuda102 9.6.0 loads CUDA 10.2 from the base",
+        "--gpu asks for CUDA: cupy-cuda102 9.6.0 loads CUDA 10.2 from the base",
     ),
     ("3.9", "numpy==1.26.4", "", "ubi8/python-39", "glibc 2.17 or newer is needed, by numpy 1.26.4"),
     ("3.9", "pandas==1.5.3 lxml==4.9.3", "", "ubi8/python-39", "glibc 2.17 or newer is needed, by pandas 1.5.3"),
@@ -127,7 +127,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "tensorflow==2.16.1",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, tensorflow 2.16.1 loads CUDA 12.3 and cuDNN 8.9 from the base",
+        "--gpu asks for CUDA: tensorflow 2.16.1 loads CUDA 12.3 and cuDNN 8.9 from the base",
     ),
     (
         "3.9",
@@ -209,7 +209,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "cupy-cuda11x==12.3.0 tensorflow==2.20.0",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, tensorflow 2.20.0 loads CUDA 12.5 and cuDNN 9.3, cupy-cuda11x 12.3.0 loads CUDA 11.2",
+        "--gpu asks for CUDA: tensorflow 2.20.0 loads CUDA 12.5 and cuDNN 9.3, cupy-cuda11x 12.3.0 loads CUDA 11.2",
     ),
     ("3.11", "numpy==2.0.2 pandas==2.2.3", "", "python:3.11-slim", "glibc 2.17 or newer is needed, by numpy 2.0.2"),
     ("3.11", "numpy==2.3.5 scipy==1.16.3", "", "python:3.11-slim", "glibc 2.27 or newer is needed, by numpy 2.3.5"),
@@ -228,7 +228,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "tensorflow==2.16.1",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, tensorflow 2.16.1 loads CUDA 12.3 and cuDNN 8.9 from the base",
+        "--gpu asks for CUDA: tensorflow 2.16.1 loads CUDA 12.3 and cuDNN 8.9 from the base",
     ),
     (
         "3.11",
@@ -266,7 +266,7 @@ CASES: tuple[tuple[str | None, str, str, str, str], ...] = (
         "cupy-cuda12x==13.3.0",
         "gpu",
         "NoCuda",
-        "--gpu asks for CUDA, cupy-cuda12x 13.3.0 loads CUDA 12 from the base",
+        "--gpu asks for CUDA: cupy-cuda12x 13.3.0 loads CUDA 12 from the base",
     ),
     (
         "3.12",
@@ -415,7 +415,7 @@ def test_the_order_in_which_bases_are_offered_does_not_matter() -> None:
 def test_without_a_gpu_a_missing_cuda_is_one_note() -> None:
     found = matched("tensorflow==2.6.0", "3.8")
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("tensorflow 2.6.0 runs on the CPU in this image")
+    assert found.notes[0].startswith("tensorflow 2.6.0 will compute on the CPU in this image")
     assert matched("tensorflow==2.6.0", "3.8", "gpu").notes == ()
     assert matched("torch==1.9.1", "3.8").notes == ()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.version import Version
 
+from nb2image import images
 from nb2image.images import cuda_rules
 from nb2image.target.cuda import Need, advice, cuda_need, lacking, outlook, parse_rules
 from nb2image.target.model import Cuda
@@ -16,6 +20,15 @@ def need(text: str, machine: str = "x86_64") -> Need:
     """Of packages given as ``name==version name==version``."""
     pairs = (item.partition("==") for item in text.split())
     return cuda_need([(name, Version(version)) for name, _, version in pairs], machine, cuda_rules())
+
+
+def cuda_document() -> dict[str, list[dict[str, Any]]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    found: dict[str, list[dict[str, Any]]] = tomllib.loads((Path(images.__file__).parent / "cuda.toml").read_text())
+    return found
 
 
 def cuda(version: str, cudnn: str | None = None, *, libraries: bool = True) -> Cuda:
@@ -66,6 +79,12 @@ def cuda(version: str, cudnn: str | None = None, *, libraries: bool = True) -> C
             "nvidia-cuda-nvrtc-cu12 12.9.86 brings CUDA 12",
         ),
         (
+            "onnxruntime-gpu==1.31.1 nvidia-cuda-runtime==13.2.51 nvidia-cudnn-cu13==9.20.0.1",
+            "13.2",
+            "580.65.06",
+            "nvidia-cuda-runtime 13.2.51 brings CUDA 13.2",
+        ),
+        (
             "jax-cuda12-plugin==0.4.35 nvidia-cuda-runtime-cu12==12.6.77",
             "12.6",
             "525.60.13",
@@ -103,8 +122,21 @@ def test_wheels_that_bring_cuda_need_a_driver(locked: str, version: str, driver:
         ("cupy-cuda12x==13.3.0", "CUDA 12", "525.60.13"),
         ("cudf-cu12==24.10.0", "CUDA 12", "525.60.13"),
         ("jaxlib==0.4.13+cuda11.cudnn86", "CUDA 11.8 and cuDNN 8.6", "450.80.02"),
-        ("jax-cuda12-plugin==0.4.35", "CUDA 12", "525.60.13"),
-        ("onnxruntime-gpu==1.20.1", "CUDA 12 and cuDNN 9", "525.60.13"),
+        ("jax-cuda12-plugin==0.4.28", "CUDA 12.1 and cuDNN 8.9", "525.60.13"),
+        ("jax-cuda12-plugin==0.4.30", "CUDA 12.1 and cuDNN 9.0", "525.60.13"),
+        ("jax-cuda12-pjrt==0.4.35", "CUDA 12.1 and cuDNN 9.1", "525.60.13"),
+        ("jax-cuda12-plugin==0.10.2", "CUDA 12.1 and cuDNN 9.8", "525.60.13"),
+        ("jax-cuda13-plugin==0.10.2", "CUDA 13.0 and cuDNN 9.12", "580.65.06"),
+        ("onnxruntime-gpu==1.8.1", "CUDA 11.0 and cuDNN 8.0", "450.36.06"),
+        ("onnxruntime-gpu==1.12.1", "CUDA 11.4 and cuDNN 8.2", "450.80.02"),
+        ("onnxruntime-gpu==1.18.1", "CUDA 11.6 and cuDNN 8.2", "450.80.02"),
+        ("onnxruntime-gpu==1.20.1", "CUDA 12.0 and cuDNN 9.0", "525.60.13"),
+        ("onnxruntime-gpu==1.26.0", "CUDA 12.0 and cuDNN 9.0", "525.60.13"),
+        ("onnxruntime-gpu==1.31.1", "CUDA 13.0 and cuDNN 9.0", "580.65.06"),
+        ("paddlepaddle-gpu==2.4.2", "CUDA 10.2 and cuDNN 7.6", "440.33"),
+        ("paddlepaddle-gpu==2.5.2.post117", "CUDA 11.7 and cuDNN 8.2", "450.80.02"),
+        ("paddlepaddle-gpu==2.6.2", "CUDA 11.8 and cuDNN 8.6", "450.80.02"),
+        ("paddlepaddle-gpu==2.6.2.post120", "CUDA 12.0 and cuDNN 8.2", "525.60.13"),
     ],
 )
 def test_packages_that_load_cuda_need_it_in_the_base(locked: str, libraries: str, driver: str) -> None:
@@ -143,6 +175,11 @@ def test_of_two_needs_the_newer_driver_counts() -> None:
     assert (both.kind, both.carried, both.driver) == ("libraries", Version("10.2"), "450.80.02")
 
 
+@pytest.mark.parametrize("locked", ["paddlepaddle-gpu==2.2.2.post1", "paddlepaddle-gpu==3.2.0"])
+def test_what_the_rules_do_not_tell_is_not_guessed(locked: str) -> None:
+    assert need(locked).kind == "nothing"
+
+
 def test_each_piece_of_evidence_names_its_source() -> None:
     found = need("tensorflow==2.6.0 torch==1.9.1 nvidia-nccl-cu12==2.20.5")
     assert len(found.evidence) == 3
@@ -175,30 +212,48 @@ def test_a_base_serves_later_versions_of_its_major_one(locked: str, base: Cuda, 
 
 
 def test_a_tensorflow_notebook_is_told_what_a_gpu_would_take() -> None:
-    assert outlook(need("tensorflow==2.6.0"), "3.8", cuda_rules()) == (
-        "tensorflow 2.6.0 runs on the CPU in this image, since it loads CUDA 11.2 and cuDNN 8.1 from the base and no "
-        "locked wheel brings them. To use a GPU, add Python 3.8, which its Ubuntu packages, to "
-        "nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04 and give the result with --base; or lock tensorflow[and-cuda] "
-        "2.14 or later, which brings CUDA as wheels. The machine then needs NVIDIA driver 450.80.02 or newer."
+    assert outlook(need("tensorflow==2.6.0"), "3.9", cuda_rules()) == (
+        "tensorflow 2.6.0 will compute on the CPU in this image. To use a GPU it needs NVIDIA's CUDA 11.2 and cuDNN "
+        "8.1, which neither the base nor a locked package brings. Add Python 3.9 to NVIDIA's image "
+        "nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04 (`apt-get install python3.9`; docs/gpu.md shows how), and give "
+        "the result with --base and --gpu. CUDA 11.2 needs NVIDIA driver 450.80.02 or newer on the machine. Or lock "
+        "tensorflow[and-cuda] 2.14 or later (for Python 3.9 or later), which brings CUDA along."
     )
+
+
+def test_what_brings_its_cuda_is_said_to_use_a_gpu_all_the_same() -> None:
+    told = outlook(need("tensorflow==2.6.0 torch==1.9.0"), "3.9", cuda_rules())
+    assert told.endswith(" torch 1.9.0 can use a GPU in this image as it is, since CUDA comes along.")
+
+
+def test_an_image_whose_ubuntu_has_the_python_is_advised_first() -> None:
+    assert "ubuntu22.04 (`apt-get install python3.11`" in advice(need("tensorflow==2.6.0"), "3.11", cuda_rules())
+    assert "(its Ubuntu packages 3.8 and 3.9 only)" in advice(need("tensorflow==2.4.4"), "3.10", cuda_rules())
 
 
 def test_a_package_that_needs_a_gpu_is_not_said_to_run_on_the_cpu() -> None:
     assert outlook(need("cupy-cuda12x==13.3.0"), "3.11", cuda_rules()).startswith(
-        "cupy-cuda12x 13.3.0 needs a GPU and finds none in this image"
+        "cupy-cuda12x 13.3.0 computes on GPUs only, and will find none in this image. To use a GPU it needs NVIDIA's "
+        "CUDA 12, which neither"
     )
 
 
 def test_where_no_image_is_left_another_version_is_advised() -> None:
-    assert advice(need("tensorflow==2.3.0"), "3.8", cuda_rules()).startswith("lock tensorflow[and-cuda] 2.14 or later")
+    assert advice(need("tensorflow==2.3.0"), "3.8", cuda_rules()).startswith("Lock tensorflow[and-cuda] 2.14 or later")
     both = need("tensorflow==2.6.0 cupy-cuda12x==13.3.0")
-    assert "since no image that NVIDIA still offers has these libraries together" in advice(both, "3.9", cuda_rules())
+    assert "no image that NVIDIA still offers has these libraries together" in advice(both, "3.9", cuda_rules())
+
+
+def test_every_row_names_an_address() -> None:
+    document = cuda_document()
+    rows = [(table, row) for table, rows in document.items() for row in rows]
+    assert len(rows) > 50
+    assert [
+        (table, row["source"]) for table, row in rows if not re.search(r": https://[\w.-]+/\S+$", row["source"])
+    ] == []
 
 
 def test_every_advised_image_is_what_the_rules_say_it_serves() -> None:
-    for rule in cuda_rules().packages:
-        if rule.kind == "libraries":
-            assert rule.source
     for image in cuda_rules().images:
         assert f":{image.cuda.version}." in image.tag
         assert "-runtime-ubuntu" in image.tag
@@ -225,6 +280,14 @@ CARRIED = {"package": "a", "cuda": "1.0", "source": "s"}
         ({"libraries": [{**CARRIED, "exact": "yes"}]}, r"number 1: exact has to be true or false"),
         ({"driver": [{"cuda": "==1.0", "minimum": "new", "reports": "1.0", "source": "s"}]}, r"Invalid version: 'new'"),
         ({"carried": ["torch"]}, r"number 1: it is no table"),
+        (
+            {"image": [{"tag": "t", "cuda": "1", "cudnn": "1", "pythons": "3.8", "source": "s"}]},
+            r"pythons has to be a list of strings",
+        ),
+        (
+            {"carried": [{**CARRIED, "cuda": "post", "local": "x"}]},
+            r"read from the post release, and local is given, too",
+        ),
     ],
 )
 def test_a_mistake_in_the_rules_is_named_with_its_row_and_key(document: dict[str, Any], mistake: str) -> None:
