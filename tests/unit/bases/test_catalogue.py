@@ -83,7 +83,7 @@ def test_an_entry_becomes_a_target() -> None:
     )
     assert entry.target(Platform("linux", "riscv64")) is None
     cuda = next(entry for entry in read_catalogue(SHIPPED) if entry.name.startswith("cuda-12.4"))
-    assert (cuda.target(AMD64), cuda.cuda, cuda.cudnn) == (None, "12.4.1", "9")
+    assert (cuda.target(AMD64), cuda.cuda, cuda.cudnn) == (None, "12.4.1", "9.1")
 
 
 @pytest.mark.parametrize(
