@@ -20,9 +20,10 @@ __all__ = ["MACHINES", "Library", "Provided", "known_provided", "provided_by"]
 MACHINES = {"amd64": Machine(64, "X86_64"), "arm64": Machine(64, "AARCH64")}
 """By the architectures that images name."""
 _KIND = "provides"
-_FORMAT = 1
+_FORMAT = 2
 _TRUSTED = ("lib", "usr/lib", "lib64", "usr/lib64")
 _CONFIGURATION = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?")
+_PROGRAM = re.compile(r"(?:usr/(?:local/)?)?s?bin/([^/]+)")
 _LARGEST_CONFIGURATION = 1 << 16
 _MOST_LIBRARIES = 50_000
 
@@ -40,12 +41,14 @@ class Provided:
     """What a base provides to what is loaded in it.
 
     ``libraries`` by absolute path, links resolved into further names; ``folders`` are where the loader looks without
-    being told, in order: ``LD_LIBRARY_PATH``, those of ``ld.so.conf``, its own.
+    being told, in order: ``LD_LIBRARY_PATH``, those of ``ld.so.conf``, its own. ``programs`` are names of what stands
+    in the usual folders of programs.
     """
 
     machine: Machine
     folders: tuple[str, ...]
     libraries: Mapping[str, Library]
+    programs: frozenset[str] = frozenset()
 
     def find(self, soname: str) -> str | None:
         """The path of the library that the loader finds under a soname, or None."""
@@ -76,7 +79,9 @@ def provided_by(image: Image, store: Store | None = None) -> Provided:
     architecture = image.platform.architecture
     machine = MACHINES.get(architecture, Machine(64, architecture))
     files, objects, texts = _read(image)
-    provided = Provided(machine, _folders(files, texts, _search(image)), _libraries(files, objects, machine))
+    libraries = _libraries(files, objects, machine)
+    programs = frozenset(match[1] for path in files.nodes if (match := _PROGRAM.fullmatch(path)))
+    provided = Provided(machine, _folders(files, texts, _search(image)), libraries, programs)
     if store is not None:
         store.put_record(_KIND, _key(image), _to_record(provided))
     return provided
@@ -180,9 +185,14 @@ def _configuration(
 
 
 def _to_record(provided: Provided) -> dict[str, Any]:
-    return {"machine": provided.machine, "folders": provided.folders, "libraries": provided.libraries}
+    return {
+        "machine": provided.machine,
+        "folders": provided.folders,
+        "libraries": provided.libraries,
+        "programs": sorted(provided.programs),
+    }
 
 
 def _from_record(record: dict[str, Any]) -> Provided:
     libraries = {path: Library(soname, tuple(defines)) for path, (soname, defines) in record["libraries"].items()}
-    return Provided(Machine(*record["machine"]), tuple(record["folders"]), libraries)
+    return Provided(Machine(*record["machine"]), tuple(record["folders"]), libraries, frozenset(record["programs"]))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from nb2image.abi.base import Provided
 from nb2image.abi.elf import SharedObject
+from nb2image.abi.programs import MissingProgram
 from nb2image.abi.rules import Rules
 
 __all__ = ["Findings", "Installed", "MissingLibrary", "find_missing"]
@@ -60,10 +61,12 @@ class MissingLibrary(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """``driver`` are libraries of NVIDIA's driver that are needed and come from the host; ``missing`` by soname."""
+    """``driver`` are libraries of NVIDIA's driver that are needed and come from the host; ``missing`` by soname;
+    ``programs`` that packages run and nothing has."""
 
     missing: tuple[MissingLibrary, ...]
     driver: tuple[MissingLibrary, ...]
+    programs: tuple[MissingProgram, ...] = ()
 
 
 class _Lack(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 
 from nb2image.abi.base import Provided, known_provided, provided_by
 from nb2image.abi.check import Findings, Installed, MissingLibrary, find_missing
+from nb2image.abi.programs import MissingProgram, missing_programs
 from nb2image.abi.rules import Rules, shipped_rules
 from nb2image.abi.wheel import Objects, known_objects, read_objects
 from nb2image.cache import Store, digest_of_key
@@ -22,7 +23,7 @@ __all__ = ["Fetch", "findings", "known_missing", "missing_libraries", "objects_o
 Fetch = Callable[[str, Collection[str]], Mapping[str, Path]]
 """Paths of wheels by their file names, of the environment with this prefix."""
 _KIND = "missing-libraries"
-_FORMAT = 2
+_FORMAT = 3
 _TOGETHER = ((KERNEL, SUPPORT), (RUNNER,))
 """Environments whose packages are imported by one process."""
 _LARGE = 1 << 20
@@ -75,7 +76,10 @@ def _key(image: Image, environments: Mapping[str, Sequence[Wheel]], minor: str, 
 
 def _kept(store: Store, key: str) -> Findings | None:
     record = store.get_record(_KIND, key)
-    return Findings(_from_rows(record["missing"]), _from_rows(record["driver"])) if record is not None else None
+    if record is None:
+        return None
+    programs = tuple(MissingProgram(*row) for row in record["programs"])
+    return Findings(_from_rows(record["missing"]), _from_rows(record["driver"]), programs)
 
 
 def _known(wheel: Wheel, store: Store) -> Objects | None:
@@ -117,7 +121,9 @@ def findings(
         rows = [row for prefix in prefixes for row in installed.get(prefix, ())]
         named = [row for prefix in prefixes for row in packages.get(prefix, ())]
         parts.append(find_missing(rows, named, provided, minor, rules))
-    return Findings(_joined(part.missing for part in parts), _joined(part.driver for part in parts))
+    imported = [row for prefix in (KERNEL, SUPPORT) for row in packages.get(prefix, ())]
+    programs = missing_programs(imported, provided, rules)
+    return Findings(_joined(part.missing for part in parts), _joined(part.driver for part in parts), programs)
 
 
 def objects_of(environments: Mapping[str, Sequence[Wheel]], store: Store, fetch: Fetch) -> dict[str, Objects]:

@@ -55,14 +55,25 @@ def tell(findings: Findings, base: str, listener: Listener, *, strict: bool) -> 
     if seldom := [each.soname for each in findings.missing if not each.certain]:
         shown = ", ".join(seldom[:3]) + (f" and {len(seldom) - 3} more" if len(seldom) > 3 else "")
         listener(Note(f"{shown} are missing, too; only what packages load on demand, such as plugins, needs them."))
+    for program in findings.programs:
+        hint = f"Write {program.debian} into an apt.txt beside the notebook, and it is added."
+        text = f"{program.package} runs the program {program.program}, which the base {base} has not"
+        if program.imported:
+            listener(Warned(f"{text}; it cannot be imported without.", hint))
+        else:
+            listener(Note(f"{text}. {hint}"))
     if findings.driver:
         names = ", ".join(each.soname for each in findings.driver)
         listener(Note(f"NVIDIA's driver is needed for a part of the packages: {names} come from the host."))
 
 
 def document(findings: Findings) -> dict[str, Any]:
-    """As JSON: ``missing`` and ``driver``, a row for each library."""
-    return {"missing": [_row(each) for each in findings.missing], "driver": [_row(each) for each in findings.driver]}
+    """As JSON: ``missing`` and ``driver``, a row for each library; ``programs``."""
+    return {
+        "missing": [_row(each) for each in findings.missing],
+        "driver": [_row(each) for each in findings.driver],
+        "programs": [each._asdict() for each in findings.programs],
+    }
 
 
 def _row(missing: MissingLibrary) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import nb2image.images
 
-__all__ = ["Opened", "Optional", "Rules", "shipped_rules"]
+__all__ = ["Opened", "Optional", "Rules", "Run", "shipped_rules"]
 
 _FILE = Path(nb2image.images.__file__).with_name("libraries.toml")
 
@@ -25,6 +25,19 @@ class Opened(NamedTuple):
     versions: str
     sonames: tuple[str, ...]
     file: str
+    imported: bool
+    source: str
+
+
+class Run(NamedTuple):
+    """``package`` (in the versions of ``versions``) runs the first of ``programs`` that is on ``PATH``; Debian has the
+    first of them in the package ``debian``, and each of the packages ``unless`` brings one. ``imported``: on import."""
+
+    package: str
+    versions: str
+    programs: tuple[str, ...]
+    debian: str
+    unless: tuple[str, ...]
     imported: bool
     source: str
 
@@ -44,20 +57,25 @@ class Rules:
     text: str
     openings: tuple[Opened, ...]
     optionals: tuple[Optional, ...]
+    programs: tuple[Run, ...] = ()
 
     def opened(self, package: str, version: str) -> list[Opened]:
-        """The rules for a package in a version."""
-        from packaging.specifiers import SpecifierSet
+        """The rules for libraries that a package in a version opens."""
+        return [rule for rule in self.openings if rule.package == package and _holds(rule.versions, version)]
 
-        return [
-            rule
-            for rule in self.openings
-            if rule.package == package and SpecifierSet(rule.versions).contains(version, prereleases=True)
-        ]
+    def runs(self, package: str, version: str) -> list[Run]:
+        """The rules for programs that a package in a version runs."""
+        return [rule for rule in self.programs if rule.package == package and _holds(rule.versions, version)]
 
     def optional(self, package: str, path: str) -> bool:
         """Whether a package does without one of its objects."""
         return any(rule.package == package and fnmatch.fnmatchcase(path, rule.file) for rule in self.optionals)
+
+
+def _holds(versions: str, version: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(versions).contains(version, prereleases=True)
 
 
 @cache
@@ -84,4 +102,16 @@ def shipped_rules() -> Rules:
             for row in document["opened"]
         ),
         tuple(Optional(row["package"], row["file"], row["source"]) for row in document["optional"]),
+        tuple(
+            Run(
+                row["package"],
+                row.get("versions", ""),
+                tuple(row["programs"]),
+                row["debian"],
+                tuple(row.get("unless", ())),
+                row.get("imported", False),
+                row["source"],
+            )
+            for row in document["program"]
+        ),
     )

@@ -234,6 +234,8 @@ def _print_libraries(plan: Plan, libraries: Findings | None) -> None:
         _line("libraries", f"{len(certain)} that the wheels need {'is' if len(certain) == 1 else 'are'} missing{added}")
         for package, sonames in by_package(certain).items():
             _line("  missing", f"{package} needs {', '.join(sonames)}")
+    for each in libraries.programs if libraries is not None else ():
+        _line("  missing", f"{each.package} runs the program {each.program}; {each.debian} in apt.txt adds it")
 
 
 def print_plan(plan: Plan, libraries: Findings | None, *, verbose: bool) -> None:
