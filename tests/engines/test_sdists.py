@@ -16,6 +16,7 @@ import pytest
 from nb2image.bases.debian import DebianProvider
 from nb2image.cache import Store
 from nb2image.image.layout import write_layout
+from nb2image.image.read import find_image
 from nb2image.progress import Silent
 from nb2image.sandbox.bubblewrap import find_bubblewrap
 from nb2image.target.model import Platform
@@ -23,6 +24,7 @@ from tests.engines.built import Notebooks, code_cell, write_notebook
 from tests.engines.containers import run_container, run_engine
 from tests.engines.daemons import Daemon, Unavailable
 from tests.engines.plugin import available_value
+from tests.unit.image.making import files_of
 
 pytestmark = pytest.mark.network
 
@@ -159,6 +161,21 @@ def test_they_are_built_and_what_they_came_to_is_recorded(built: dict[str, Any],
     )
     assert again["digest"] == built["digest"]
     assert all(row["cached"] for row in again["sources"])
+
+
+@pytest.mark.usefixtures("built")
+def test_an_image_of_built_packages_is_verified_and_a_changed_extension_is_found(
+    notebooks: Notebooks, tmp_path: Path
+) -> None:
+    layout = notebooks.folder / "sdists"
+    said = notebooks.run("verify", f"{layout}:sources", "--index-url", "default", "--offline", "-q").stdout
+    assert "holds exactly the 7 packages that its lock names, unmodified." in said
+    image = find_image(f"{layout}:sources").read()
+    place = "opt/kernel/lib/python3.11/site-packages/Levenshtein/_levenshtein.cpython-311-x86_64-linux-gnu.so"
+    write_layout(image.with_layers([files_of({place: b"\x7fELF evil"})]), ["evil:1"], tmp_path / "evil", Silent())
+    done = refused(notebooks, "verify", tmp_path / "evil", "--index-url", "default", "--offline", "-q")
+    assert done.returncode == 81
+    assert f"altered /{place}" in done.stdout
 
 
 @pytest.mark.usefixtures("built")

@@ -29,6 +29,15 @@ _ROWS = 20
     help="What the image should have been built from; without it, what is in the image.",
 )
 @click.option("--base", metavar="NAME|PATH|REFERENCE", help="The image's base, where nb2image does not bring it.")
+@click.option(
+    "--python-build", metavar="FILE|URL#sha256=HEX", help="The Python that was laid over the image's base, if one was."
+)
+@click.option(
+    "--apt-lock",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The lock of the Debian packages that were added, as `build --apt-lock` wrote it.",
+)
 @click.option("--rebuild", is_flag=True, help="Build again, with none of the cache's layers, and compare digests.")
 @click.option("--index-url", metavar="URL|default", help="Take packages that the cache lacks from this index.")
 @click.option("--extra-index-url", multiple=True, metavar="URL", help="Ask this index too.")
@@ -42,6 +51,8 @@ def verify(
     image: str,
     notebook: Path | None,
     base: str | None,
+    python_build: str | None,
+    apt_lock: Path | None,
     rebuild: bool,
     index_url: str | None,
     extra_index_url: tuple[str, ...],
@@ -65,6 +76,8 @@ def verify(
     from nb2image.inspection.words import printable
     from nb2image.verification.verify import verify as check
 
+    if notebook is not None and apt_lock is not None:
+        raise click.UsageError("--apt-lock is for images without --notebook: name it apt.lock, beside the notebook.")
     settings = IndexSettings((index_url,) if index_url else None, extra_index_url, find_links, offline)
     with listening("auto", quiet=quiet, verbose=False) as listener:
         stored, output = opened(image, preferred, wanted_platform(platform), listener, plain_http=plain_http)
@@ -76,6 +89,9 @@ def verify(
             listener,
             notebook=notebook,
             base=base,
+            python_build=python_build,
+            apt_lock=apt_lock,
+            plain_http=plain_http,
             settings=settings,
             rebuild=rebuild,
         )

@@ -14,6 +14,7 @@ from nb2image.cache import Store
 from nb2image.errors import UnfitBase
 from nb2image.image.filesystem import content, members
 from nb2image.image.model import DEFAULT_PATH, Config, Descriptor, Image, Layer
+from nb2image.inspection.added import SYSTEM
 from nb2image.inspection.inspect import inspect_scanned
 from nb2image.inspection.model import Inspection, Provenance
 from nb2image.inspection.scan import Scan, scan
@@ -22,7 +23,7 @@ from nb2image.layers.entry import BytesContent, Entry, HardLink, Link
 from nb2image.layers.write import WrittenLayer
 from nb2image.progress import Listener, Warned, stage
 from nb2image.rebasing.fit import check_libraries, check_target, find_libraries
-from nb2image.rebasing.system import SYSTEM, added_anew, added_to
+from nb2image.rebasing.system import added_anew, said_of
 from nb2image.runtime import KERNEL, RUNNER, SBOM, SUPPORT
 from nb2image.runtime.entries import Mode, environment_entries, execution
 from nb2image.system.add import SystemPackages
@@ -88,7 +89,7 @@ def rebased(
     found = inspect_scanned(image, provenance, scanned)
     with stage(listener, "rebase", name):
         count, comments = _base_layers(found), _comments(image)
-        added = added_to(found, count, comments)
+        added = said_of(found)
         own = Image(image.config, image.layers[: count - (added.layers if added is not None else 0)])
         old = read_target(own, store)
         check_target(found, scanned, old, base, len(image.layers) - count)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,17 +15,20 @@ from nb2image.errors import NoLock, NotVerified
 from nb2image.image.filesystem import content, members
 from nb2image.image.model import Image
 from nb2image.index.settings import IndexSettings
+from nb2image.inspection.added import Added, Untold, added_to
 from nb2image.inspection.model import File, Inspection
 from nb2image.layers.tar import MTIME
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import read_notebook
 from nb2image.plan import Plan, Request
 from nb2image.runtime import SOURCE
+from nb2image.system.wanted import APT_FILE, APT_LOCK
 
 __all__ = ["Recovered", "recover"]
 
 _SEED = f"{SOURCE[1:]}/"
 _BESIDE = "requirements.txt"
+_PYTHON_BUILD = "nb2image.local/python-build:"
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,14 @@ def recover(
     *,
     base: str | None,
     notebook: Path | None,
+    python_build: str | None,
+    apt_lock: Path | None,
     settings: IndexSettings,
+    plain_http: bool,
 ) -> Recovered:
     """The request, for ``notebook`` or for what the image has of it, which is written below ``folder``.
+
+    ``apt_lock`` is the lock of the added Debian packages, where neither notebook nor image brings it.
 
     Raises `NotVerified` for an image that does not say enough.
     """
@@ -72,27 +82,36 @@ def recover(
             f"{found.provenance.reference} does not say what it was built from: labels, lock or launchers are missing.",
             hint="Only images that nb2image built can be verified; build this one again.",
         )
+    added = _added(found)
     request = Request(
         source=folder,
         mode="batch" if found.mode == "batch" else "jupyter",
-        base=base or _base(found),
+        base=base or _base(found, python_build),
         python=found.python.rpartition(".")[0] or None,
         platform=found.platform,
         settings=settings,
         bytecode=any(layer.role == "bytecode" for layer in found.layers),
         epoch=_epoch(found.created),
+        gpu="io.nb2image.cuda" in found.labels,
+        python_build=python_build,
+        plain_http=plain_http,
+        add_missing=added is not None and (added.missing or not added.layers),
     )
     if notebook is not None:
         named = found.notebook if notebook.is_dir() else None
         return Recovered(replace(request, source=notebook, notebook=named))
     _extract(image, found, folder)
-    if any(label.startswith("io.nb2image.system.") for label in found.labels) and not any(folder.rglob("apt.txt")):
-        raise NotVerified(
-            f"{found.provenance.reference} has packages of its base's distribution added, and not the file that asked "
-            "for them.",
-            hint="Name the notebook that it was built from, beside its apt.txt: --notebook PATH.",
-        )
     request = replace(request, **_source(folder, found.notebook))
+    if apt_lock is not None:
+        shutil.copyfile(apt_lock, folder / APT_LOCK)
+    if added is not None and added.wanted and not any(folder.rglob(APT_FILE)):
+        if request.source == folder:
+            raise NotVerified(
+                f"{found.provenance.reference} has packages of its base's distribution added, and not the file that "
+                "asked for them.",
+                hint="Name the repository that it was built from, with its apt.txt: --notebook PATH.",
+            )
+        (folder / APT_FILE).write_text("".join(f"{name}\n" for name in added.wanted))
     if request.source == folder or _carries_lock(request.source):
         return Recovered(request)
     # Only hashes: where the files are to be had is the index's affair.
@@ -104,11 +123,33 @@ def recover(
     return Recovered(request, found.lock.source, found.lock.digest)
 
 
-def _base(found: Inspection) -> str:
+def _added(found: Inspection) -> Added | None:
+    try:
+        return added_to(found)
+    except Untold:
+        raise NotVerified(
+            f"{found.provenance.reference} has packages of its base's distribution added, and its history does not say "
+            "which were asked for.",
+            hint="Do not trust it: labels or history were changed. Build it anew.",
+        ) from None
+
+
+def _base(found: Inspection, python_build: str | None) -> str:
     """The name of the base that the image states, where nb2image brings it."""
     from nb2image.bases.debian.lock import shipped_lock
     from nb2image.bases.debian.selection import SUITES
 
+    if found.base_name.startswith(_PYTHON_BUILD):
+        if python_build is None:
+            raise NotVerified(
+                f"{found.provenance.reference} stands on a base with a Python of its own laid over it, "
+                f"{found.base_name.removeprefix(_PYTHON_BUILD)}.",
+                hint="Give the archive that it was built with: --python-build FILE.",
+            )
+        # Whether it is that one, its digest says.
+        stated = re.search(r"\((\w+)\)$", found.layers[0].comment) if found.layers else None
+        if stated is not None and stated[1] in SUITES:
+            return stated[1]
     for suite in SUITES:
         lock = shipped_lock(suite, found.platform)
         if lock is not None and lock.reference == found.base_name:

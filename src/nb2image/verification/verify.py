@@ -16,6 +16,7 @@ from nb2image.cache import Store
 from nb2image.errors import NotVerified
 from nb2image.image.model import Image
 from nb2image.index.settings import IndexSettings
+from nb2image.inspection.added import SYSTEM
 from nb2image.inspection.compare import Difference, FileChange, compare, difference
 from nb2image.inspection.inspect import inspect_scanned
 from nb2image.inspection.model import Inspection, Provenance
@@ -51,8 +52,9 @@ _TITLES = {
 }
 _LOADS = ("PYTHON", "LD_")
 """Beginnings of variables that change what a program loads: never taken for what a user asked for at the build."""
-_FRESH = (("wheels",), ("bases",), ("records", "files"))
-"""What a second build may have of the cache: downloads, which hashes hold, and which files a hash belongs to."""
+_FRESH = (("wheels",), ("bases",), ("records", "files"), ("records", "system-lock"))
+"""What a second build may have of the cache: downloads, which hashes hold, which files a hash belongs to, and what was
+resolved."""
 
 
 class Finding(NamedTuple):
@@ -107,14 +109,18 @@ def verify(
     *,
     notebook: Path | None = None,
     base: str | None = None,
+    python_build: str | None = None,
+    apt_lock: Path | None = None,
     settings: IndexSettings | None = None,
+    plain_http: bool = False,
     rebuild: bool = False,
 ) -> Verdict:
     """Build what the image's own lock gives, and compare.
 
     ``notebook`` is what the image should have been built from, by default what is in it; ``base`` the base, where it
-    is none of nb2image's own. With ``rebuild`` no layer of the cache is used. Raises `NotVerified` when the image does
-    not say enough, and whatever a build raises.
+    is none of nb2image's own; ``python_build`` the Python that was laid over it, and ``apt_lock`` which Debian packages
+    were added, where nothing else tells. With ``rebuild`` no layer of the cache is used. Raises `NotVerified` when the
+    image does not say enough, and whatever a build raises.
     """
     scanned = scan(image, provenance.reference, listener)
     found = inspect_scanned(image, provenance, scanned)
@@ -128,10 +134,19 @@ def verify(
     try:
         (folder / "notebook").mkdir()
         recovered = recover(
-            image, found, folder / "notebook", base=base, notebook=notebook, settings=settings or IndexSettings()
+            image,
+            found,
+            folder / "notebook",
+            base=base,
+            notebook=notebook,
+            python_build=python_build,
+            apt_lock=apt_lock,
+            settings=settings or IndexSettings(),
+            plain_http=plain_http,
         )
         with _cache(store, folder, fresh=rebuild) as used:
             built = _built(recovered, found, used, listener, named=base is not None)
+            _check_system(found, built)
             expected, added = _with_wishes(image, built.image)
             differs = _difference(image, found, scanned, expected, listener)
             checks = list(_checks(differs, built, recovered, notebook is not None))
@@ -140,6 +155,19 @@ def verify(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Verdict(found, tuple(checks), added)
+
+
+def _check_system(found: Inspection, built: Built) -> None:
+    """Raise `NotVerified` where other Debian packages are resolved now than when the image was built: everything that
+    is compared then would differ, and say nothing."""
+    stated = found.labels.get(f"{SYSTEM}lock.digest")
+    system = built.plan.system
+    if stated and (system is None or system.lock.digest != stated):
+        raise NotVerified(
+            f"{found.provenance.reference} has Debian packages added that were resolved at another time, to a lock "
+            f"with the digest {stated}.",
+            hint="Give that lock, as `nb2image build --apt-lock` wrote it: --apt-lock FILE.",
+        )
 
 
 @contextmanager
