@@ -96,6 +96,16 @@ class Bench:
         for layer in self._kernel_layers():
             store.drop("layers", layer["digest"])
 
+    def without_needs(self) -> None:
+        """Forget the layers, and what was read of shared objects."""
+        self.without_layers()
+        for kind in ("elf", "missing-libraries"):
+            shutil.rmtree(Store(self.cache).root / "records" / kind, ignore_errors=True)
+
+    def plan(self) -> None:
+        command = [sys.executable, "-m", "nb2image", "plan", str(self.notebook), "-q", "--json", *self.options]
+        subprocess.run(command, check=True, capture_output=True, env=self.environ)
+
     def _kernel_layers(self) -> list[dict[str, Any]]:
         """Layers and bytecode of the notebook's own packages; in an image they follow those of the runner."""
         names = {f"{package['name']}=={package['version']}" for package in self.document["packages"]}
@@ -150,9 +160,17 @@ def main() -> None:
         row("limit (read, inflate, hash twice)", floor, floor)
         mine = measured(given.repeat, lambda: bench.build("--no-bytecode"), bench.without_layers)
         row("nb2image build, layers new", mine, floor)
+        unread = measured(given.repeat, lambda: bench.build("--no-bytecode"), bench.without_needs)
+        row(
+            "  and what wheels need of the system unread",
+            unread,
+            floor,
+            f"{unread.median / mine.median:.2f} × layers new",
+        )
         changed = measured(given.repeat, bench.build, bench.change_notebook)
         row("nb2image build, notebook changed", changed, floor)
         row("  of it in no stage: start, imports, exit", Runs([changed.seconds[-1] - bench.in_stages]), floor)
+        row("nb2image plan", measured(given.repeat, bench.plan), floor)
         compiled = measured(given.repeat, lambda: bench.build("--bytecode"), bench.without_layers)
         row("nb2image build --bytecode, layers new", compiled, floor)
         if given.docker:

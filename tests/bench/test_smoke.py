@@ -37,8 +37,10 @@ def test_a_build_is_measured_beside_the_limit() -> None:
     assert titles == [
         "limit (read, inflate, hash twice)",
         "nb2image build, layers new",
+        "and what wheels need of the system unread",
         "nb2image build, notebook changed",
         "of it in no stage: start, imports, exit",
+        "nb2image plan",
         "nb2image build --bytecode, layers new",
     ]
     assert all(line.split(" s ")[0].split()[-1].replace(".", "").isdigit() for line in done.stdout.splitlines()[1:])
