@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nb2image.errors import Unwritable
-from nb2image.image.model import Image, ImageIndex, Layer
+from nb2image.image.model import Image, Layer
 from nb2image.image.names import parse_name
 from nb2image.progress import Listener
 from nb2image.temporary import sweep, temporary_file
@@ -21,6 +21,7 @@ from nb2image.temporary import sweep, temporary_file
 if TYPE_CHECKING:
     from nb2image.cache import Store
     from nb2image.engines.client import Engine
+    from nb2image.image.whole import AnyImage
     from nb2image.layers.cached import Known
     from nb2image.registry.client import Registry
     from nb2image.registry.push import Pushed
@@ -74,7 +75,7 @@ class Archive:
     def check(self) -> None:
         _check_folder(self.path.parent)
 
-    def write(self, image: Image | ImageIndex, tags: Sequence[str], listener: Listener) -> None:
+    def write(self, image: AnyImage, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.archive import write_archive
 
         write_archive(image, tags, self.path, listener)
@@ -111,7 +112,7 @@ class Layout:
             with contextlib.suppress(OSError):
                 refuse_foreign(self.path)
 
-    def write(self, image: Image | ImageIndex, tags: Sequence[str], listener: Listener) -> None:
+    def write(self, image: AnyImage, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.image.layout import write_layout
 
         write_layout(image, tags, self.path, listener)
@@ -206,7 +207,7 @@ class RegistryPush:
 
         return held_layers(self._targets(self.tags), base, wanted, self.store, listener)
 
-    def write(self, image: Image, tags: Sequence[str], listener: Listener) -> None:
+    def write(self, image: AnyImage, tags: Sequence[str], listener: Listener) -> None:
         from nb2image.registry.places import Places
         from nb2image.registry.push import push
 

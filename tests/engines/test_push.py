@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +19,10 @@ from nb2image.cache import Store
 from nb2image.layers.bytecode import Interpreter
 from nb2image.outputs import RegistryPush
 from nb2image.plan import make_plan
+from tests.engines.daemons import require
+from tests.engines.plugin import available_value
 from tests.unit.index.plugin import machine, server
-from tests.unit.world import World, wheel, world
+from tests.unit.world import World, wheel, world, write_base_for_both
 
 __all__ = ["machine", "server", "world"]
 
@@ -111,3 +115,23 @@ def test_bytecode_that_the_registry_has_is_not_compiled(
     assert built() == (first, ())
     assert not started
     assert not layers_here(world)
+
+
+def test_images_for_several_platforms_are_pushed_as_one(world: World, source: Path, registry: str) -> None:
+    available_value(lambda: require("skopeo", root=False))
+    shutil.rmtree(world.base)
+    write_base_for_both(world.base)
+    name = f"{registry}/{world.folder.name}/both:1"
+    document = pushed(world, source, name, "--platform", "linux/amd64,linux/arm64")
+    read = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"]
+    raw = subprocess.run(read, check=True, capture_output=True).stdout
+    assert "sha256:" + hashlib.sha256(raw).hexdigest() == document["digest"]
+    rows = {row["platform"]["architecture"]: row["digest"] for row in json.loads(raw)["manifests"]}
+    assert rows == {each["platform"].partition("/")[2]: each["digest"] for each in document["images"]}
+    # The same as each alone gives, and nothing of it is built or sent again.
+    forget_bytes(world)
+    again = pushed(world, source, name, "--platform", "linux/amd64,linux/arm64")
+    assert (again["digest"], again["pushed"][0]["sent"]) == (document["digest"], [])
+    assert not layers_here(world)
+    alone = pushed(world, source, name, "--platform", "linux/arm64")
+    assert (alone["digest"], alone["pushed"][0]["sent"]) == (rows["arm64"], [])

@@ -13,11 +13,12 @@ import pytest
 
 from nb2image.cache import Store
 from nb2image.errors import NoSuchImage, RegistryAnswered, RegistryRefused, RegistryUnreachable
-from nb2image.image.model import INDEX_TYPE, Image, canonical_json
+from nb2image.image.archive import write_archive
+from nb2image.image.layout import write_layout
+from nb2image.image.model import Config, Image, ImageIndex
 from nb2image.progress import Silent
 from nb2image.registry.client import Registry
-from nb2image.registry.copy import copy_all
-from nb2image.registry.pull import fetch_layers, open_remote, resolve
+from nb2image.registry.pull import fetch_layers, open_remote
 from nb2image.registry.push import push
 from nb2image.registry.reference import parse_reference
 from nb2image.target.model import Platform
@@ -64,7 +65,12 @@ def nb2image(*arguments: object, **environment: str) -> subprocess.CompletedProc
     )
 
 
-def pushed(made: Image, text: str) -> None:
+@pytest.fixture
+def skopeo() -> None:
+    available_value(lambda: require("skopeo", root=False))
+
+
+def pushed(made: Image | ImageIndex, text: str) -> None:
     reference = parse_reference(text)
     with Registry(reference.domain, sleep=lambda _: None) as client:
         push(made, reference, client, Silent())
@@ -139,25 +145,78 @@ def test_an_image_that_an_engine_has_is_pushed(registry: str, made: Image, engin
     assert [x.diff_id for x in pulled(second, tmp_path).layers] == [x.diff_id for x in made.layers]
 
 
-def test_an_index_is_copied_whole(registry: str, made: Image, tmp_path: Path) -> None:
-    source, target = parse_reference(f"{registry}/test/index:1"), parse_reference(f"{registry}/test/copied:1")
-    other = made.with_config(made.config.with_labels({"other": "one"}))
-    with Registry(registry) as client:
-        rows = []
-        for each, architecture in ((made, "amd64"), (other, "arm64")):
-            push(each, source.at(each.digest), client, Silent())
-            rows.append({**each.descriptor.document(), "platform": {"os": "linux", "architecture": architecture}})
-        index = canonical_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": rows})
-        client.put_manifest(source.path, "1", INDEX_TYPE, index)
-        where, manifest = resolve(client, source, Store(tmp_path), Silent())
-        done = copy_all(manifest, where, target, client, Silent())
-        assert [not each.sent for each in done] == [True, True, True]
-        assert done[0].mounted
-        assert client.manifest(target).data == index
-        chosen = open_remote(client, target, Platform(), Store(tmp_path), Silent())
-        assert chosen.digest == made.digest
-    done_too = nb2image("copy", str(source), tmp_path / "lay", "--platform", "linux/amd64")
-    assert done_too.stdout.startswith(made.digest), done_too.stderr
+@pytest.fixture
+def index(made: Image) -> ImageIndex:
+    """An index whose second image is for another processor by its word."""
+    arm = made.with_config(Config({**made.config.document, "architecture": "arm64"}))
+    return ImageIndex((made, arm))
+
+
+def raw(name: str) -> bytes:
+    """A manifest as skopeo sees it."""
+    done = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"], check=True, capture_output=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["lay", "both.tar"])
+@pytest.mark.usefixtures("skopeo")
+def test_an_index_stays_whole_wherever_it_goes(registry: str, index: ImageIndex, tmp_path: Path, kind: str) -> None:
+    name = f"{registry}/{tmp_path.name}/index"
+    first = tmp_path / f"first-{kind}"
+    if kind == "lay":
+        write_layout(index, ["both:1"], first, Silent())
+    else:
+        write_archive(index, ["both:1"], first, Silent())
+    done = nb2image("push", first, f"{name}:1", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    # The layers that both images share are sent once.
+    assert (document["digest"], len(document["sent"])) == (index.digest, len(index.images[0].layers) + 2)
+    assert raw(f"{name}:1") == index.index_bytes
+    for each in index.images:
+        assert raw(f"{name}@{each.digest}") == each.manifest_bytes
+    assert nb2image("copy", f"{name}:1", f"{name}-copy:1").stdout.startswith(index.digest)
+    assert raw(f"{name}-copy:1") == index.index_bytes
+    for number, command in enumerate([("pull", f"{name}:1", "-o"), ("copy", f"{name}-copy:1"), ("copy", first)]):
+        place = tmp_path / f"{number}-{kind}"
+        done = nb2image(*command, place)
+        assert done.returncode == 0, done.stderr
+        again = nb2image("push", place, f"{name}:{number}", "--json")
+        assert json.loads(again.stdout)["digest"] == index.digest
+        assert json.loads(again.stdout)["sent"] == []
+
+
+def test_one_image_of_an_index_is_taken_by_its_platform(registry: str, index: ImageIndex, tmp_path: Path) -> None:
+    name = f"{registry}/{tmp_path.name}/index:1"
+    pushed(index, name)
+    arm = index.images[1]
+    for command in (["pull", name, "-o", tmp_path / "pulled"], ["copy", name, tmp_path / "copied.tar"]):
+        done = nb2image(*command, "--platform", "linux/arm64")
+        assert done.stdout.startswith(arm.digest), done.stderr
+    write_layout(index, ["both:1"], tmp_path / "both", Silent())
+    done = nb2image("push", tmp_path / "both", f"{name}-arm", "--platform", "linux/arm64")
+    assert done.stdout.startswith(arm.digest), done.stderr
+
+
+def test_an_engine_is_given_one_image_of_an_index(registry: str, index: ImageIndex, engine: Daemon) -> None:
+    name = f"{registry}/test/index-{engine.name}:1"
+    pushed(index, name)
+    done = nb2image("pull", name, "--load", "--engine", engine.name)
+    assert done.returncode == 0, done.stderr
+    limits = [f"--ulimit={limit}" for limit in ULIMITS]
+    command = [engine.name, "run", "--rm", *limits, name]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "hello world\n"
+
+
+def test_a_second_push_of_an_index_asks_for_its_manifests_only(faulty: Proxy, index: ImageIndex) -> None:
+    name = f"{faulty.domain}/test/again"
+    pushed(index, f"{name}:1")
+    before = len(faulty.seen)
+    pushed(index, f"{name}:2")
+    assert faulty.methods("/test/again")[-4:] == ["HEAD", "HEAD", "HEAD", "PUT"]
+    assert len(faulty.seen) - before == 4 + 1
 
 
 # -- who may -------------------------------------------------------------------------------------------------

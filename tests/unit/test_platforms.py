@@ -10,38 +10,24 @@ from pathlib import Path
 import pytest
 
 from nb2image.errors import NotAnImage
-from nb2image.image.layout import write_layout
-from nb2image.image.model import INDEX_TYPE, ImageIndex
+from nb2image.image.model import INDEX_TYPE
 from nb2image.image.read import find_image
-from nb2image.layers.entry import HardLink, Link
-from nb2image.progress import Silent
 from nb2image.target.model import Platform
-from tests.unit.bases.test_facts import AARCH64, DEBIAN, LIBC, elf
-from tests.unit.image.making import files_of, image_of
 from tests.unit.index.plugin import machine, server
-from tests.unit.world import World, wheel, world
+from tests.unit.world import World, wheel, world, write_base_for_both
 
 __all__ = ["machine", "server", "world"]
 
 BOTH = "linux/amd64,linux/arm64"
 AMD64, ARM64 = Platform(), Platform("linux", "arm64")
-LOADER = "lib/ld-linux-aarch64.so.1"
 ALPHA = wheel("alpha")
 
 
 @pytest.fixture
 def source(world: World) -> Path:
     """A notebook, and a base for both platforms."""
-    arm: dict[str, bytes | Link | HardLink] = {
-        path.replace("x86_64", "aarch64"): content for path, content in DEBIAN.items() if "ld-linux" not in path
-    }
-    arm["usr/bin/python3.11"] = elf("3.11.2", "2.5.0", "3.40.1", machine=AARCH64, loader=f"/{LOADER}")
-    arm[f"usr/{LOADER}"] = elf(loader=None, machine=AARCH64)
-    arm["usr/lib/aarch64-linux-gnu/libc.so.6"] = LIBC
-    env = ["PATH=/usr/local/bin:/usr/bin"]
-    images = image_of(files_of(DEBIAN), Env=env), image_of(files_of(arm), architecture="arm64", Env=env)
     shutil.rmtree(world.base)
-    write_layout(ImageIndex(images), ["base:1"], world.base, Silent())
+    write_base_for_both(world.base)
     return world.locked(ALPHA)
 
 
@@ -90,11 +76,11 @@ def test_commands_take_one_platform_of_an_index(world: World, source: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("option", ["--load", "--push", "--sbom=a.json"])
+@pytest.mark.parametrize("option", ["--load", "--sbom=a.json", "--apt-lock=a.lock"])
 def test_what_takes_one_image_is_refused_for_several_platforms(world: World, source: Path, option: str) -> None:
-    done = build(world, source, "--platform", BOTH, "-t", "registry.example/a:1", option)
+    done = build(world, source, "--platform", BOTH, option)
     assert done.returncode == 2
-    assert "only -o is made" in done.stderr
+    assert "only -o and --push are made" in done.stderr
 
 
 def test_a_plan_is_for_one_platform(world: World, source: Path) -> None:

@@ -21,9 +21,11 @@ import nb2image.images
 from nb2image.build import Built, build
 from nb2image.cache import Store
 from nb2image.image.layout import write_layout
+from nb2image.image.model import ImageIndex
+from nb2image.layers.entry import HardLink, Link
 from nb2image.plan import Request
 from nb2image.progress import Listener, Silent
-from tests.unit.bases.test_facts import DEBIAN
+from tests.unit.bases.test_facts import AARCH64, DEBIAN, LIBC, elf
 from tests.unit.image.making import files_of, image_of
 from tests.unit.index.server import IndexServer, sha256
 from tests.unit.notebook.making import document
@@ -145,6 +147,21 @@ def write_base(path: Path, extra_layers: int = 0) -> Path:
     """An OCI layout of a base with Python 3.11 and glibc 2.36."""
     layers = [files_of(DEBIAN), *(files_of({f"etc/layer-{n}": b""}) for n in range(extra_layers))]
     write_layout(image_of(*layers, Env=["PATH=/usr/local/bin:/usr/bin"]), ["base:1"], path, Silent())
+    return path
+
+
+def write_base_for_both(path: Path) -> Path:
+    """The same for linux/amd64 and linux/arm64, as an index."""
+    loader = "lib/ld-linux-aarch64.so.1"
+    arm: dict[str, bytes | Link | HardLink] = {
+        path.replace("x86_64", "aarch64"): content for path, content in DEBIAN.items() if "ld-linux" not in path
+    }
+    arm["usr/bin/python3.11"] = elf("3.11.2", "2.5.0", "3.40.1", machine=AARCH64, loader=f"/{loader}")
+    arm[f"usr/{loader}"] = elf(loader=None, machine=AARCH64)
+    arm["usr/lib/aarch64-linux-gnu/libc.so.6"] = LIBC
+    env = ["PATH=/usr/local/bin:/usr/bin"]
+    images = image_of(files_of(DEBIAN), Env=env), image_of(files_of(arm), architecture="arm64", Env=env)
+    write_layout(ImageIndex(images), ["base:1"], path, Silent())
     return path
 
 

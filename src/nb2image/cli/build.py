@@ -93,11 +93,11 @@ def build(
     if isinstance(selection["platform"], tuple):
         from nb2image.cli.platforms import build_index
 
-        if load_ or push or sbom is not None or apt_lock is not None:
+        if load_ or sbom is not None or apt_lock is not None:
             raise click.UsageError(
-                "Of several platforms only -o is made: build each alone for --load, --push, --sbom and --apt-lock."
+                "Of several platforms only -o and --push are made: build each alone for --load, --sbom and --apt-lock."
             )
-        build_index(tags, paths, progress, as_json=as_json, quiet=quiet, verbose=verbose, selection=selection)
+        build_index(tags, paths, push, progress, as_json=as_json, quiet=quiet, verbose=verbose, selection=selection)
         return
     outputs: list[Output] = [output_for(path) for path in paths]
     with ExitStack() as stack:

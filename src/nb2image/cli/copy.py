@@ -14,11 +14,11 @@ from nb2image.cache import Store
 from nb2image.cli.options import output_options, plain_http_option, platform_choice
 
 if TYPE_CHECKING:
-    from nb2image.image.model import Image
+    from nb2image.image.whole import AnyImage
     from nb2image.progress import Listener
-    from nb2image.registry.client import Manifest
-    from nb2image.registry.pull import Pulled, Source
+    from nb2image.registry.client import Registry
     from nb2image.registry.push import Pushed
+    from nb2image.registry.reference import Reference
     from nb2image.target.model import Platform
 
 __all__ = ["copy"]
@@ -43,8 +43,8 @@ def copy(
     """Copy an image between registries and files; it keeps its digest.
 
     SOURCE and DESTINATION are each an archive (FILE.tar), an OCI layout (DIRECTORY, as a source also DIRECTORY:TAG), or
-    a reference that states its registry (registry.example/team/name:1.0, docker.io/library/debian:12). From registry to
-    registry an image for several platforms is copied whole, unless --platform chooses one.
+    a reference that states its registry (registry.example/team/name:1.0, docker.io/library/debian:12). An image for
+    several platforms is copied whole, unless --platform chooses one.
     """
     from nb2image.cli.image import wanted_platform
     from nb2image.cli.listeners import listening
@@ -75,60 +75,68 @@ class _Copying:
         self._listener = listener
         self._stack = stack
         self._store = Store.default()
+        self._registries: dict[str, Registry] = {}
 
     def run(self, source: str, destination: str) -> dict[str, Any]:
         """The document of ``--json``."""
-        from nb2image.outputs import output_for
+        from nb2image.outputs import Archive, Layout, output_for
 
         if not _is_file(destination):
             pushed = self._to_registry(source, destination)
             return {"source": source, "destination": str(pushed.reference), **pushed.document()}
         output = output_for(Path(destination))
+        # No other kind of output comes of a path.
+        assert isinstance(output, (Archive, Layout))
         output.check()
         image, names = self._image(source)
         output.write(image, names, self._listener)
         return {"source": source, "destination": output.describe(), "digest": image.digest, "tags": names}
 
     def _to_registry(self, source: str, destination: str) -> Pushed:
-        from nb2image.registry.client import Registry
-        from nb2image.registry.copy import copy_all
+        from nb2image.registry.places import Places
         from nb2image.registry.push import push
         from nb2image.registry.reference import parse_target
 
         target = parse_target(destination)
-        registry = self._stack.enter_context(Registry(target.domain, plain_http=self._plain_http))
+        registry = self._registry(target.domain)
         registry.find_manifest(target, push=True)
-        if not _is_file(source) and self._platform is None:
-            where, manifest = self._resolved(source)
-            return copy_all(manifest, where, target, registry, self._listener)[-1]
-        image, _ = self._image(source)
-        return push(image, target, registry, self._listener)
+        if _is_file(source):
+            image, _ = self._image(source)
+        else:
+            image, _ = self._pulled(source)
+        return push(image, target, registry, self._listener, Places(self._store))
 
-    def _image(self, source: str) -> tuple[Image, list[str]]:
-        from nb2image.image.read import find_image
+    def _image(self, source: str) -> tuple[AnyImage, list[str]]:
+        """An image or an index, with its names; its layers are here."""
+        from nb2image.image.read import find_image, find_index
+        from nb2image.image.whole import whole_of
         from nb2image.registry.pull import fetch_layers
 
-        if _is_file(source):
-            stored = find_image(source, self._platform)
-            return (stored.exact or stored.read)(), list(stored.names)
-        pulled = self._pulled(source)
-        image = pulled.read(exact=True)
-        assert pulled.source.registry is not None
-        fetch_layers(image.layers, pulled.source.registry)
-        reference = pulled.reference
-        return image, [f"{reference.repository}:{reference.tag or pulled.digest[7:19]}"]
+        if not _is_file(source):
+            image, reference = self._pulled(source)
+            fetch_layers(whole_of(image).blobs, self._registry(reference.domain))
+            return image, [f"{reference.repository}:{reference.tag or image.digest[7:19]}"]
+        index = find_index(source) if self._platform is None else None
+        if index is not None:
+            return index[0], list(index[1])
+        stored = find_image(source, self._platform)
+        return (stored.exact or stored.read)(), list(stored.names)
 
-    def _resolved(self, source: str) -> tuple[Source, Manifest]:
-        from nb2image.registry.client import Registry
-        from nb2image.registry.pull import resolve
+    def _pulled(self, source: str) -> tuple[AnyImage, Reference]:
+        """What a registry has: documents only. An index is one unless a platform was asked for."""
+        from nb2image.image.documents import INDEX_TYPES
+        from nb2image.registry.pull import pulled_image, resolve, whole_at
         from nb2image.registry.reference import parse_reference
 
         named = parse_reference(source)
-        registry = self._stack.enter_context(Registry(named.domain, plain_http=self._plain_http))
-        return resolve(registry, named, self._store, self._listener)
+        where, manifest = resolve(self._registry(named.domain), named, self._store, self._listener)
+        if self._platform is None and manifest.descriptor.media_type in INDEX_TYPES:
+            return whole_at(where, manifest), named
+        return pulled_image(where, manifest, self._platform).read(exact=True), named
 
-    def _pulled(self, source: str) -> Pulled:
-        from nb2image.registry.pull import pulled_image
+    def _registry(self, domain: str) -> Registry:
+        from nb2image.registry.client import Registry
 
-        where, manifest = self._resolved(source)
-        return pulled_image(where, manifest, self._platform)
+        if domain not in self._registries:
+            self._registries[domain] = self._stack.enter_context(Registry(domain, plain_http=self._plain_http))
+        return self._registries[domain]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["build_index"]
 def build_index(
     tags: Sequence[str],
     paths: Sequence[Path],
+    push: bool,
     progress: str,
     *,
     as_json: bool,
@@ -26,17 +28,21 @@ def build_index(
     verbose: bool,
     selection: dict[str, Any],
 ) -> None:
-    """Build one image for each platform and write them as one; what they share is made once."""
+    """Build one image for each platform and write or push them as one; what they share is made once."""
     from nb2image.build import Clock, build_planned
     from nb2image.cli.listeners import listening
     from nb2image.image.model import ImageIndex
-    from nb2image.outputs import Archive, Layout, default_tag, output_for
+    from nb2image.outputs import Archive, Layout, RegistryPush, default_tag, output_for
     from nb2image.plan import make_plan
 
+    if push and not tags:
+        raise click.UsageError("--push needs a --tag that says where to: -t registry.example/team/name:1.0")
     outputs = [output_for(path) for path in paths]
     platforms = selection.pop("platform")
     store = Store.default()
     with ExitStack() as stack:
+        pushed = stack.enter_context(closing(RegistryPush(tags, store, selection["plain_http"]))) if push else None
+        outputs += [pushed] if pushed is not None else []
         clock = Clock(stack.enter_context(listening(progress, quiet=quiet, verbose=verbose)))
         for output in outputs:
             output.check()
@@ -47,11 +53,11 @@ def build_index(
         if not outputs:
             outputs.append(output_for(plans[0].notebook.file.with_suffix(".tar")))
             outputs[0].check()
-        index = ImageIndex(tuple(build_planned(plan, store, clock).image for plan in plans))
+        held = partial(pushed.held, listener=clock) if pushed is not None and outputs == [pushed] else None
+        index = ImageIndex(tuple(build_planned(plan, store, clock, held).image for plan in plans))
         names = tuple(tags) or (default_tag(plans[0].notebook.name),)
         for output in outputs:
-            # No other kind of output comes of a path.
-            assert isinstance(output, (Archive, Layout))
+            assert isinstance(output, (Archive, Layout, RegistryPush))
             output.write(index, names, clock)
     if as_json:
         document = {
@@ -63,10 +69,15 @@ def build_index(
                 for plan, image in zip(plans, index.images, strict=True)
             ],
         }
+        if pushed is not None:
+            document["pushed"] = [each.document() for each in pushed.pushed]
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(index.digest)
         for image in index.images:
             click.echo(f"{image.platform}: {image.digest}")
+        for each in pushed.pushed if pushed is not None else ():
+            click.echo(f"pushed {each}")
         for output in outputs:
-            click.echo(f"written to {output.describe()} as {', '.join(names)}")
+            if output is not pushed:
+                click.echo(f"written to {output.describe()} as {', '.join(names)}")

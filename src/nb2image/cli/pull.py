@@ -13,6 +13,7 @@ from nb2image.cache import Store
 from nb2image.cli.options import output_options, plain_http_option, platform_choice
 
 if TYPE_CHECKING:
+    from nb2image.image.whole import AnyImage
     from nb2image.outputs import Output
 
 __all__ = ["pull"]
@@ -48,14 +49,17 @@ def pull(
 ) -> None:
     """Pull an image from a registry; it keeps its digest.
 
-    REFERENCE is [HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...]; without a host it is one of docker.io. Of an image for
-    several platforms, that of --platform is taken, else that of linux/amd64. Layers stay in the cache.
+    REFERENCE is [HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...]; without a host it is one of docker.io. An image for
+    several platforms is written whole, unless --platform chooses one; an engine is given that for linux/amd64 then.
+    Layers stay in the cache.
     """
     from nb2image.cli.image import wanted_platform
     from nb2image.cli.listeners import listening
-    from nb2image.outputs import EngineLoad, output_for
+    from nb2image.image.documents import INDEX_TYPES
+    from nb2image.image.whole import Whole, whole_of
+    from nb2image.outputs import Archive, EngineLoad, Layout, output_for
     from nb2image.registry.client import Registry
-    from nb2image.registry.pull import fetch_layers, open_remote
+    from nb2image.registry.pull import fetch_layers, platforms_of, pulled_image, resolve, whole_at
     from nb2image.registry.reference import parse_reference
 
     if not paths and not load_:
@@ -69,23 +73,34 @@ def pull(
             output.check()
         listener = stack.enter_context(listening(progress, quiet=quiet, verbose=verbose))
         registry = stack.enter_context(Registry(named.domain, plain_http=plain_http))
-        pulled = open_remote(registry, named, wanted_platform(platform), Store.default(), listener)
-        image = pulled.read(exact=True)
-        fetch_layers(image.layers, registry)
-        tag = f"{named.repository}:{named.tag}" if named.tag else f"{named.repository}:{pulled.digest[7:19]}"
+        source, manifest = resolve(registry, named, Store.default(), listener)
+        found: AnyImage
+        if platform is None and manifest.descriptor.media_type in INDEX_TYPES:
+            found, platforms = whole_at(source, manifest), list(platforms_of(manifest))
+        else:
+            found = pulled_image(source, manifest, wanted_platform(platform)).read(exact=True)
+            platforms = [str(found.platform)]
+        if paths or not isinstance(found, Whole):
+            fetch_layers(whole_of(found).blobs, registry)
+        tag = f"{named.repository}:{named.tag or found.digest[7:19]}"
         for output in outputs:
-            output.write(image, [tag], listener)
+            if isinstance(output, (Archive, Layout)):
+                output.write(found, [tag], listener)
+            else:
+                image = pulled_image(source, manifest, wanted_platform(platform)).read(exact=True)
+                fetch_layers(image.layers, registry)
+                output.write(image, [tag], listener)
     if as_json:
         document = {
             "reference": str(named),
-            "digest": pulled.digest,
-            "platform": str(image.platform),
-            "size": sum(layer.descriptor.size for layer in image.layers),
+            "digest": found.digest,
+            "platforms": platforms,
+            "size": sum(blob.descriptor.size for blob in whole_of(found).blobs),
             "tag": tag,
             "outputs": [output.describe() for output in outputs],
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(pulled.digest)
+        click.echo(found.digest)
         for output in outputs:
             click.echo(f"written to {output.describe()} as {tag}")

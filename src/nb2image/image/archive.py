@@ -18,10 +18,11 @@ from typing import TypeAlias
 
 from nb2image.errors import Unwritable
 from nb2image.image.copying import pour, write_all
-from nb2image.image.layout import LAYOUT_FILE, distinct_layers, images_of, index_document, index_rows
-from nb2image.image.model import Image, ImageIndex, Layer, canonical_json
+from nb2image.image.layout import LAYOUT_FILE, index_document, index_rows
+from nb2image.image.model import Image, Layer, canonical_json
 from nb2image.image.names import parse_name
 from nb2image.image.streams import checked
+from nb2image.image.whole import AnyImage, Whole, whole_of
 from nb2image.progress import Advanced, Listener, stage
 from nb2image.temporary import sweep, temporary_file
 
@@ -33,7 +34,12 @@ _Part: TypeAlias = "bytes | Layer"
 
 
 def write_archive(
-    image: Image | ImageIndex, tags: Sequence[str], destination: Path, listener: Listener, *, skip: Container[str] = ()
+    image: AnyImage,
+    tags: Sequence[str],
+    destination: Path,
+    listener: Listener,
+    *,
+    skip: Container[str] = (),
 ) -> None:
     """Write the archive beside ``destination`` and rename it there; ``skip`` as for `archive_stream`. Of an index,
     engines that know ``manifest.json`` only see the first image.
@@ -97,30 +103,30 @@ def archive_stream(image: Image, tags: Sequence[str], skip: Container[str] = ())
     yield _END
 
 
-def _members(image: Image | ImageIndex, tags: Sequence[str], skip: Container[str]) -> list[tuple[str, _Part]]:
+def _members(image: AnyImage, tags: Sequence[str], skip: Container[str]) -> list[tuple[str, _Part]]:
     names = [parse_name(tag) for tag in tags]
+    whole = whole_of(image)
     parts: dict[str, _Part] = {
         "index.json": canonical_json(index_document(index_rows(image, names))),
-        "manifest.json": _manifest(images_of(image)[0], [name.familiar for name in names]),
+        "manifest.json": _manifest(whole, [name.familiar for name in names]),
         "oci-layout": LAYOUT_FILE,
     }
-    for each in images_of(image):
-        parts |= {_blob(each.config_descriptor.digest): each.config_bytes, _blob(each.digest): each.manifest_bytes}
-    if isinstance(image, ImageIndex):
-        parts[_blob(image.digest)] = image.index_bytes
-    for layer in distinct_layers(image):
+    for manifest in whole.manifests:
+        parts[_blob(manifest.descriptor.digest)] = manifest.data
+    for layer in whole.blobs:
         if layer.descriptor.digest not in skip and layer.diff_id not in skip:
             parts[_blob(layer.descriptor.digest)] = layer
     return sorted([("blobs/", b""), ("blobs/sha256/", b""), *parts.items()], key=lambda member: member[0])
 
 
-def _manifest(image: Image, names: Sequence[str]) -> bytes:
+def _manifest(whole: Whole, names: Sequence[str]) -> bytes:
+    config, layers = whole.first_image()
     return canonical_json(
         [
             {
-                "Config": _blob(image.config_descriptor.digest),
+                "Config": _blob(config),
                 "RepoTags": list(names) or None,
-                "Layers": [_blob(layer.descriptor.digest) for layer in image.layers],
+                "Layers": [_blob(digest) for digest in layers],
             }
         ]
     )

@@ -29,16 +29,15 @@ from typing import Any
 
 from nb2image.errors import Unwritable
 from nb2image.image.copying import cloned_or_linked, pour
-from nb2image.image.model import INDEX_TYPE, Image, ImageIndex, Layer, canonical_json
+from nb2image.image.model import INDEX_TYPE, Image, Layer, canonical_json
 from nb2image.image.names import Name, parse_name
+from nb2image.image.whole import AnyImage, whole_of
 from nb2image.progress import Advanced, Listener, stage
 
 __all__ = [
     "CONTAINERD_NAME",
     "LAYOUT_FILE",
     "REF_NAME",
-    "distinct_layers",
-    "images_of",
     "index_document",
     "index_rows",
     "refuse_foreign",
@@ -52,15 +51,15 @@ _PARTIAL = ".partial"
 _OWN = {"oci-layout", "index.json", "blobs", _PARTIAL}
 
 
-def write_layout(image: Image | ImageIndex, tags: Sequence[str], destination: Path, listener: Listener) -> None:
-    """Put an image, or those of an index, into the layout at ``destination``, which is made if it is not there (its
-    parent must be).
+def write_layout(image: AnyImage, tags: Sequence[str], destination: Path, listener: Listener) -> None:
+    """Put an image, or an index with all that it names, into the layout at ``destination``, which is made if it is not
+    there (its parent must be).
 
     Without ``tags`` the image gets a descriptor without a name. Raises `Unwritable`, and whatever the layers
     raise when their bytes cannot be had; the layout is then as it was.
     """
     names = [parse_name(tag) for tag in tags]
-    total = sum(layer.descriptor.size for layer in distinct_layers(image))
+    total = sum(blob.descriptor.size for blob in whole_of(image).blobs)
     with stage(listener, "write", str(destination), total=total, unit="bytes"):
         try:
             _write(image, names, destination, lambda n: listener(Advanced("write", str(destination), n)))
@@ -71,34 +70,22 @@ def write_layout(image: Image | ImageIndex, tags: Sequence[str], destination: Pa
             ) from error
 
 
-def images_of(image: Image | ImageIndex) -> tuple[Image, ...]:
-    """The image alone, or those of the index."""
-    return image.images if isinstance(image, ImageIndex) else (image,)
-
-
-def distinct_layers(image: Image | ImageIndex) -> list[Layer]:
-    """Every layer once."""
-    return list({layer.descriptor.digest: layer for each in images_of(image) for layer in each.layers}.values())
-
-
-def _write(image: Image | ImageIndex, names: Sequence[Name], destination: Path, advance: Callable[[int], None]) -> None:
+def _write(image: AnyImage, names: Sequence[Name], destination: Path, advance: Callable[[int], None]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
+    whole = whole_of(image)
     with _locked(destination) as layout:
         index = _read_index(destination)
         # Layers that lay in the cache are hashed before they are linked to: on all processors.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(lambda layer: layout.add_layer(layer, advance), distinct_layers(image)):
+            for _ in pool.map(lambda layer: layout.add_layer(layer, advance), whole.blobs):
                 pass
-        for each in images_of(image):
-            layout.add_blob(each.config_descriptor.digest, each.config_bytes)
-            layout.add_blob(each.digest, each.manifest_bytes)
-        if isinstance(image, ImageIndex):
-            layout.add_blob(image.digest, image.index_bytes)
+        for manifest in whole.manifests:
+            layout.add_blob(manifest.descriptor.digest, manifest.data)
         layout.replace("index.json", canonical_json(_merged(index, index_rows(image, names))))
 
 
-def index_rows(image: Image | ImageIndex, names: Sequence[Name]) -> list[dict[str, Any]]:
+def index_rows(image: AnyImage, names: Sequence[Name]) -> list[dict[str, Any]]:
     """One descriptor for ``index.json`` per name; without names a single one that has none."""
     row = image.descriptor.document()
     if isinstance(image, Image):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from nb2image.target.model import Platform
 
@@ -27,6 +27,7 @@ __all__ = [
     "Image",
     "ImageIndex",
     "Layer",
+    "Manifest",
     "canonical_json",
 ]
 
@@ -57,6 +58,13 @@ class Descriptor:
 
     def document(self) -> dict[str, Any]:
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+class Manifest(NamedTuple):
+    """A manifest or an index, byte for byte."""
+
+    descriptor: Descriptor
+    data: bytes
 
 
 class Layer(Protocol):

@@ -8,24 +8,49 @@ An OCI image that is read and passed on unchanged keeps its digest.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple, TypeVar
 
 from nb2image.errors import NotAnImage, OutputError
+from nb2image.image.documents import (
+    CONFIG_TYPES,
+    DEEPEST_INDEX,
+    DIGEST,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    MOST_DESCRIPTORS,
+    StoredLayer,
+    blob_document,
+    blob_path,
+    descriptor_of,
+    document_at,
+    has_file,
+    is_text_map,
+    is_texts,
+    list_at,
+    open_file,
+    parsed_object,
+    read_blob,
+    read_file,
+    rows_of,
+    stored_blob,
+)
 from nb2image.image.files import ArchiveFiles, DirectoryFiles, Files
 from nb2image.image.layout import CONTAINERD_NAME, REF_NAME
-from nb2image.image.model import CONFIG_TYPE, INDEX_TYPE, LAYER_GZIP, MANIFEST_TYPE, Config, Descriptor, Image
+from nb2image.image.model import CONFIG_TYPE, LAYER_GZIP, MANIFEST_TYPE, Config, Descriptor, Image
 from nb2image.image.names import parse_name
-from nb2image.image.streams import checked, damaged
+from nb2image.image.streams import damaged
+from nb2image.image.whole import Whole, read_whole
 from nb2image.target.model import Platform
 
 __all__ = [
     "Stored",
     "find_image",
+    "find_index",
     "images_of",
     "open_image",
     "read_archive",
@@ -34,18 +59,11 @@ __all__ = [
     "stored_images",
 ]
 
-# As much of a document as containers/image reads.
-_LARGEST_DOCUMENT = 4 << 20
-_DEEPEST_INDEX = 4
-_MOST_DESCRIPTORS = 4096
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_N = TypeVar("_N", "Stored", "_Row")
 _BLOB_NAME = re.compile(r"(?:blobs/sha256/)?([0-9a-f]{64})(?:\.json)?")
 
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _DOCKER = "application/vnd.docker."
-_INDEX_TYPES = {INDEX_TYPE, _DOCKER + "distribution.manifest.list.v2+json"}
-_MANIFEST_TYPES = {MANIFEST_TYPE, _DOCKER + "distribution.manifest.v2+json"}
-_CONFIG_TYPES = {CONFIG_TYPE, _DOCKER + "container.image.v1+json"}
 _LAYER_TYPES = {
     **{kind: kind for kind in (_OCI_LAYER, LAYER_GZIP, _OCI_LAYER + "+zstd")},
     _OCI_LAYER.replace("layer", "layer.nondistributable"): _OCI_LAYER,
@@ -66,24 +84,6 @@ class Stored:
     key: str
     read: Callable[[], Image]
     exact: Callable[[], Image] | None = None
-
-
-@dataclass(frozen=True)
-class _StoredLayer:
-    """A layer inside `Files`."""
-
-    files: Files
-    name: str
-    descriptor: Descriptor
-    diff_id: str
-    comment: str = ""
-
-    def open(self) -> BinaryIO:
-        return _open_checked(self.files, self.name, self.descriptor)
-
-    def file(self) -> Path | None:
-        # The folder belongs to the user, who may write to a file in place: a link to it would not be ours.
-        return None
 
 
 def read_layout(path: Path, ref: str | None = None, platform: Platform | None = None) -> Image:
@@ -112,6 +112,31 @@ def find_image(location: Path | str, platform: Platform | None = None) -> Stored
     """The same with its names, its layers' documents not yet read."""
     path, ref = split_base(location)
     return _chosen(stored_images(path, platform), ref, platform, str(path))
+
+
+def find_index(location: Path | str) -> tuple[Whole, tuple[str, ...]] | None:
+    """The index at ``PATH[:REF]`` with all that it names, and its names; None where an image or nothing stands there.
+    Raises `NotAnImage`."""
+    path, ref = split_base(location)
+    if not path.exists():
+        return None
+    files: Files = DirectoryFiles(path) if path.is_dir() else ArchiveFiles(path)
+    index = document_at(files, "index.json") or {}
+    rows = [
+        _Row(_names(row), descriptor_of(files, row, "index.json"))
+        for row in rows_of(files, index.get("manifests"), "manifests of index.json")
+    ]
+    found = {row.descriptor for row in (rows if ref is None else _named(rows, ref))}
+    only = found.pop() if len(found) == 1 else None
+    if only is None or only.media_type not in INDEX_TYPES:
+        return None
+    names = dict.fromkeys(name for row in rows if row.descriptor == only for name in row.names)
+    return read_whole(files, only, partial(stored_blob, files)), tuple(names)
+
+
+class _Row(NamedTuple):
+    names: tuple[str, ...]
+    descriptor: Descriptor
 
 
 def split_base(location: Path | str) -> tuple[Path, str | None]:
@@ -158,7 +183,7 @@ def _chosen(images: Sequence[Stored], ref: str | None, platform: Platform | None
     raise NotAnImage(f"{where} holds no image called {ref!r}{kind}.", hint="These are there:", details=offered)
 
 
-def _named(images: Sequence[Stored], ref: str) -> list[Stored]:
+def _named(images: Sequence[_N], ref: str) -> list[_N]:
     for same in (
         lambda name: name == ref,
         lambda name: _canonical(name) == _canonical(ref),
@@ -184,7 +209,7 @@ def _tag(name: str) -> str:
 
 
 def _in_layout(files: Files, platform: Platform | None) -> list[Stored]:
-    marker = _document(files, "oci-layout")
+    marker = document_at(files, "oci-layout")
     version = marker.get("imageLayoutVersion") if marker else None
     if version is None:
         raise NotAnImage(
@@ -193,7 +218,7 @@ def _in_layout(files: Files, platform: Platform | None) -> list[Stored]:
         )
     if version != "1.0.0":
         raise damaged(files.where, f"its layout version is {version!r}, and 1.0.0 is the one there is")
-    index = _document(files, "index.json")
+    index = document_at(files, "index.json")
     if index is None:
         raise damaged(files.where, "index.json is missing")
     found = list(_Walk(files, platform).images(index, "index.json"))
@@ -213,24 +238,24 @@ class _Walk:
         self._files = files
         self._platform = platform
         # Indexes that name one another many times over can unfold to any number of images.
-        self._left = _MOST_DESCRIPTORS
+        self._left = MOST_DESCRIPTORS
 
     def images(
         self, index: Mapping[str, Any], where: str, names: tuple[str, ...] = (), depth: int = 0
     ) -> Iterator[Stored]:
         files = self._files
-        if depth > _DEEPEST_INDEX:
-            raise damaged(files.where, f"its indexes are nested more than {_DEEPEST_INDEX} deep")
-        for row in _rows(files, index.get("manifests"), f"manifests of {where}"):
+        if depth > DEEPEST_INDEX:
+            raise damaged(files.where, f"its indexes are nested more than {DEEPEST_INDEX} deep")
+        for row in rows_of(files, index.get("manifests"), f"manifests of {where}"):
             self._left -= 1
             if self._left < 0:
-                raise damaged(files.where, f"its indexes list more than {_MOST_DESCRIPTORS:,} images")
-            descriptor = _descriptor(files, row, where)
+                raise damaged(files.where, f"its indexes list more than {MOST_DESCRIPTORS:,} images")
+            descriptor = descriptor_of(files, row, where)
             own = names or _names(row)
-            if descriptor.media_type in _INDEX_TYPES:
-                inner = _blob_document(files, descriptor)
+            if descriptor.media_type in INDEX_TYPES:
+                inner = blob_document(files, descriptor)
                 yield from self.images(inner, descriptor.digest, own, depth + 1)
-            elif descriptor.media_type in _MANIFEST_TYPES and _fits(row, self._platform):
+            elif descriptor.media_type in MANIFEST_TYPES and _fits(row, self._platform):
                 readers = (_reader(files, descriptor, self._platform, exact=exact) for exact in (False, True))
                 yield Stored(own, descriptor.digest, *readers)
 
@@ -268,21 +293,21 @@ def _fits(row: Mapping[str, Any], platform: Platform | None) -> bool:
 
 
 def _from_manifest(files: Files, descriptor: Descriptor, platform: Platform | None, *, exact: bool = False) -> Image:
-    raw = _blob(files, descriptor)
-    manifest = _object(files, raw, f"manifest {descriptor.digest}")
-    config = _descriptor(files, manifest.get("config"), f"config of manifest {descriptor.digest}")
-    if config.media_type not in _CONFIG_TYPES:
+    raw = read_blob(files, descriptor)
+    manifest = parsed_object(files, raw, f"manifest {descriptor.digest}")
+    config = descriptor_of(files, manifest.get("config"), f"config of manifest {descriptor.digest}")
+    if config.media_type not in CONFIG_TYPES:
         raise NotAnImage(
             f"{files.where}: {descriptor.digest} is no container image but {config.media_type!r}.",
             hint="Name a layout that holds an image.",
         )
-    rows = _rows(files, manifest.get("layers"), f"layers of manifest {descriptor.digest}")
-    stored = [_descriptor(files, row, f"layers of manifest {descriptor.digest}") for row in rows]
+    rows = rows_of(files, manifest.get("layers"), f"layers of manifest {descriptor.digest}")
+    stored = [descriptor_of(files, row, f"layers of manifest {descriptor.digest}") for row in rows]
     layers = [Descriptor(_layer_type(files, layer), layer.digest, layer.size) for layer in stored]
-    names = [_blob_path(layer.digest) for layer in layers]
-    raw_config = _blob(files, config)
+    names = [blob_path(layer.digest) for layer in layers]
+    raw_config = read_blob(files, config)
     annotations = manifest.get("annotations") or {}
-    if not _is_text_map(annotations):
+    if not is_text_map(annotations):
         raise damaged(files.where, f"the annotations of {descriptor.digest} are no map of strings")
     image = _image(files, raw_config, layers, names, annotations, platform)
     if exact or (
@@ -309,9 +334,9 @@ def _layer_type(files: Files, descriptor: Descriptor) -> str:
 
 
 def _in_archive(files: Files, platform: Platform | None) -> list[Stored]:
-    if _has(files, "index.json") and _has(files, "oci-layout"):
+    if has_file(files, "index.json") and has_file(files, "oci-layout"):
         return _in_layout(files, platform)
-    rows = _list(files, "manifest.json")
+    rows = list_at(files, "manifest.json")
     if rows is None:
         raise NotAnImage(
             f"{files.where} is no image archive: it has neither index.json with oci-layout nor manifest.json.",
@@ -324,17 +349,17 @@ def _saved(files: Files, row: Mapping[str, Any], platform: Platform | None) -> S
     config = row.get("Config")
     names = row.get("RepoTags") or []
     layers = row.get("Layers") or []
-    if not isinstance(config, str) or not _is_texts(names) or not _is_texts(layers):
+    if not isinstance(config, str) or not is_texts(names) or not is_texts(layers):
         raise damaged(files.where, "manifest.json has an entry without Config, or with wrong RepoTags or Layers")
     return Stored(tuple(names), config, lambda: _from_saved(files, config, layers, platform))
 
 
 def _from_saved(files: Files, config: str, names: Sequence[str], platform: Platform | None) -> Image:
-    raw = _read(files, config)
+    raw = read_file(files, config)
     stated = _BLOB_NAME.fullmatch(config)
     if stated and hashlib.sha256(raw).hexdigest() != stated[1]:
         raise damaged(files.where, f"{config} has other bytes than its name says")
-    diff_ids = _diff_ids(files, _object(files, raw, config))
+    diff_ids = _diff_ids(files, parsed_object(files, raw, config))
     if len(diff_ids) != len(names):
         raise damaged(files.where, f"manifest.json lists {len(names)} layers and {config} {len(diff_ids)}")
     layers = [_saved_layer(files, name, diff_id) for name, diff_id in zip(names, diff_ids, strict=True)]
@@ -344,7 +369,7 @@ def _from_saved(files: Files, config: str, names: Sequence[str], platform: Platf
 def _saved_layer(files: Files, name: str, diff_id: str) -> Descriptor:
     """A layer of ``docker save``: uncompressed, so that its digest is its diff ID; or compressed, and then its
     digest is nowhere stated."""
-    stream, size = _open(files, name)
+    stream, size = open_file(files, name)
     with stream:
         head = stream.read(4)
         if not head.startswith(b"\x1f\x8b") and head != b"\x28\xb5\x2f\xfd":
@@ -367,7 +392,7 @@ def _image(
     annotations: Mapping[str, str],
     platform: Platform | None,
 ) -> Image:
-    document = _object(files, raw_config, "the config")
+    document = parsed_object(files, raw_config, "the config")
     _check_config(files, document)
     diff_ids = _diff_ids(files, document)
     if len(diff_ids) != len(layers):
@@ -379,7 +404,7 @@ def _image(
             hint=f"Name an image for {platform}, or build with --platform {config.platform}.",
         )
     stored = tuple(
-        _StoredLayer(files, name, layer, diff_id) for name, layer, diff_id in zip(names, layers, diff_ids, strict=True)
+        StoredLayer(files, name, layer, diff_id) for name, layer, diff_id in zip(names, layers, diff_ids, strict=True)
     )
     return Image(config, stored, annotations, _history(files, document, len(layers)))
 
@@ -391,7 +416,7 @@ def _check_config(files: Files, document: Mapping[str, Any]) -> None:
     execution = document.get("config") or {}
     if not isinstance(execution, dict):
         raise damaged(files.where, "the member 'config' of the config is no object")
-    if not _is_texts(execution.get("Env") or []) or not _is_text_map(execution.get("Labels") or {}):
+    if not is_texts(execution.get("Env") or []) or not is_text_map(execution.get("Labels") or {}):
         raise damaged(files.where, "'Env' or 'Labels' of the config have the wrong type")
 
 
@@ -401,121 +426,14 @@ def _diff_ids(files: Files, document: Mapping[str, Any]) -> list[str]:
     # Go writes an empty list as null.
     if found is None and isinstance(rootfs, dict) and rootfs.get("type") == "layers":
         return []
-    if not isinstance(found, list) or not _is_texts(found) or not all(_DIGEST.fullmatch(item) for item in found):
+    if not isinstance(found, list) or not is_texts(found) or not all(DIGEST.fullmatch(item) for item in found):
         raise damaged(files.where, "the config has no list of sha256 diff IDs")
     return found
 
 
 def _history(files: Files, document: Mapping[str, Any], layers: int) -> tuple[Mapping[str, Any], ...]:
     """History that covers every layer: the image's own where it does, else one bare line per layer."""
-    rows = _rows(files, document.get("history"), "the config's history")
+    rows = rows_of(files, document.get("history"), "the config's history")
     if sum(1 for row in rows if not row.get("empty_layer")) == layers:
         return tuple(rows)
     return tuple({"created_by": "unknown"} for _ in range(layers))
-
-
-def _rows(files: Files, value: Any, what: str) -> list[dict[str, Any]]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise damaged(files.where, f"{what}: a list of objects is needed")
-    return value
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_text_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-def _descriptor(files: Files, value: Any, where: str) -> Descriptor:
-    """A descriptor with a digest that is safe as a file name (``descriptor.md``, "Digests")."""
-    if not isinstance(value, dict):
-        raise damaged(files.where, f"{where}: a descriptor is missing or no object")
-    kind, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
-    if not isinstance(kind, str):
-        raise damaged(files.where, f"{where}: a descriptor has no media type")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise damaged(files.where, f"{where}: {digest!r} is no sha256 digest")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise damaged(files.where, f"{where}: {digest} has the size {size!r}")
-    return Descriptor(kind, digest, size)
-
-
-def _blob_path(digest: str) -> str:
-    return "blobs/sha256/" + digest.partition(":")[2]
-
-
-def _open(files: Files, name: str) -> tuple[BinaryIO, int]:
-    try:
-        return files.open(name)
-    except KeyError:
-        raise damaged(files.where, f"{name} is missing") from None
-
-
-def _has(files: Files, name: str) -> bool:
-    try:
-        stream, _ = files.open(name)
-    except KeyError:
-        return False
-    stream.close()
-    return True
-
-
-def _open_checked(files: Files, name: str, descriptor: Descriptor) -> BinaryIO:
-    stream, size = _open(files, name)
-    if size != descriptor.size:
-        stream.close()
-        raise damaged(files.where, f"{name} has {size:,} bytes instead of {descriptor.size:,}")
-    return checked(stream, descriptor.digest, descriptor.size, files.where, name)
-
-
-def _read(files: Files, name: str) -> bytes:
-    stream, size = _open(files, name)
-    with stream:
-        if size > _LARGEST_DOCUMENT:
-            raise damaged(files.where, f"{name} has {size:,} bytes, too many for a document")
-        return stream.read()
-
-
-def _blob(files: Files, descriptor: Descriptor) -> bytes:
-    name = _blob_path(descriptor.digest)
-    if descriptor.size > _LARGEST_DOCUMENT:
-        raise damaged(files.where, f"{name} has {descriptor.size:,} bytes, too many for a document")
-    with _open_checked(files, name, descriptor) as stream:
-        return stream.read()
-
-
-def _parsed(files: Files, data: bytes, what: str) -> Any:
-    try:
-        value = json.loads(data, parse_constant=_refuse_constant)
-        # Lone surrogates can be escaped in JSON but not written again as UTF-8.
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise damaged(files.where, f"{what} is no JSON document ({error})") from error
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _object(files: Files, data: bytes, what: str) -> dict[str, Any]:
-    value = _parsed(files, data, what)
-    if not isinstance(value, dict):
-        raise damaged(files.where, f"{what} is no JSON object")
-    return value
-
-
-def _document(files: Files, name: str) -> dict[str, Any] | None:
-    return _object(files, _read(files, name), name) if _has(files, name) else None
-
-
-def _list(files: Files, name: str) -> list[dict[str, Any]] | None:
-    return _rows(files, _parsed(files, _read(files, name), name), name) if _has(files, name) else None
-
-
-def _blob_document(files: Files, descriptor: Descriptor) -> dict[str, Any]:
-    return _object(files, _blob(files, descriptor), descriptor.digest)

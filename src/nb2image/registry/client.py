@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import NamedTuple
 
 from nb2image.errors import NoSuchImage, RegistryAnswered
-from nb2image.image.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor
+from nb2image.image.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest
 from nb2image.pace import Pace
 from nb2image.registry.reference import Reference
 from nb2image.registry.transport import LARGEST_DOCUMENT, Answer, Connection
 from nb2image.retries import Retry
 
-__all__ = ["Manifest", "Registry", "pull_scope", "push_scope"]
+__all__ = ["Registry", "pull_scope", "push_scope"]
 
 _ACCEPT = ", ".join(
     (
@@ -32,13 +31,6 @@ def pull_scope(path: str) -> str:
 
 def push_scope(path: str) -> str:
     return f"repository:{path}:pull,push"
-
-
-class Manifest(NamedTuple):
-    """A manifest or an index, byte for byte."""
-
-    descriptor: Descriptor
-    data: bytes
 
 
 class Registry(Connection):

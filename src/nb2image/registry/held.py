@@ -50,7 +50,7 @@ def _places(
     registry: Registry, target: Reference, base: Image, wanted: Sequence[Known], store: Store
 ) -> list[str] | None:
     """The repository that has each of the layers; None when one has none."""
-    near = repositories_of(base, registry.domain)
+    near = repositories_of(base.layers, registry.domain)
     known = Places(store)
 
     def place(layer: Known) -> str | None:

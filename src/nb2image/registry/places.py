@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nb2image.cache import Store, digest_of_key
-from nb2image.image.model import Image
+from nb2image.image.model import Layer
 from nb2image.registry.pull import RemoteLayer
 
 __all__ = ["Places", "repositories_of"]
@@ -11,9 +13,9 @@ __all__ = ["Places", "repositories_of"]
 _KIND = "pushed"
 
 
-def repositories_of(image: Image, domain: str) -> list[str]:
-    """The repositories of a registry that layers of an image come from."""
-    remote = (layer.source.reference for layer in image.layers if isinstance(layer, RemoteLayer))
+def repositories_of(layers: Iterable[Layer], domain: str) -> list[str]:
+    """The repositories of a registry that layers come from."""
+    remote = (layer.source.reference for layer in layers if isinstance(layer, RemoteLayer))
     return list(dict.fromkeys(reference.path for reference in remote if reference.domain == domain))
 
 

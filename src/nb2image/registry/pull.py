@@ -16,15 +16,26 @@ from typing import BinaryIO
 
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotAnImage, NotCached
-from nb2image.image.model import Descriptor, Image, Layer
+from nb2image.image.model import Descriptor, Image, Layer, Manifest
 from nb2image.image.read import Stored, images_of
+from nb2image.image.whole import Whole, read_whole
 from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Listener, stage
-from nb2image.registry.client import Manifest, Registry
+from nb2image.registry.client import Registry
 from nb2image.registry.reference import Reference
 from nb2image.target.model import Platform
 
-__all__ = ["Pulled", "RemoteLayer", "fetch_layers", "open_remote", "pulled_image", "resolve"]
+__all__ = [
+    "Pulled",
+    "RemoteLayer",
+    "Source",
+    "fetch_layers",
+    "open_remote",
+    "platforms_of",
+    "pulled_image",
+    "resolve",
+    "whole_at",
+]
 
 _KIND = "reference"
 _WORKERS = 6
@@ -189,6 +200,11 @@ def resolve(
     return source, manifest
 
 
+def whole_at(source: Source, manifest: Manifest) -> Whole:
+    """A manifest or an index with all that it names. Raises `NotAnImage` and `RegistryFailure`."""
+    return read_whole(source, manifest.descriptor, lambda descriptor: RemoteLayer(source, descriptor, "", ""))
+
+
 def pulled_image(source: Source, manifest: Manifest, platform: Platform | None) -> Pulled:
     """The image for a platform; None: the only one, else that of linux/amd64. Raises `NotAnImage`."""
     stored = images_of(source, manifest.descriptor, platform)
@@ -204,8 +220,8 @@ def pulled_image(source: Source, manifest: Manifest, platform: Platform | None) 
         )
     raise NotAnImage(
         f"{reference} has no image{f' for {platform}' if platform else ''}.",
-        hint="These platforms are there:" if _platforms(manifest) else "Name another image.",
-        details=_platforms(manifest),
+        hint="These platforms are there:" if platforms_of(manifest) else "Name another image.",
+        details=platforms_of(manifest),
     )
 
 
@@ -228,7 +244,8 @@ def _resolved(registry: Registry | None, reference: Reference, source: Source) -
     return manifest
 
 
-def _platforms(manifest: Manifest) -> tuple[str, ...]:
+def platforms_of(manifest: Manifest) -> tuple[str, ...]:
+    """The platforms that an index has images for, sorted; none of an image."""
     try:
         rows = json.loads(manifest.data).get("manifests") or []
         found = {f"{row['platform']['os']}/{row['platform']['architecture']}" for row in rows if "platform" in row}

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nb2image.errors import RegistryAnswered
-from nb2image.image.model import Descriptor, Image
+from nb2image.image.documents import INDEX_TYPES
+from nb2image.image.model import Layer
+from nb2image.image.whole import AnyImage, Whole, whole_of
 from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Silent, Started
-from nb2image.registry.client import Manifest, Registry, push_scope
+from nb2image.registry.client import Registry, push_scope
 from nb2image.registry.places import Places, repositories_of
 from nb2image.registry.pull import RemoteLayer
 from nb2image.registry.reference import Reference
 from nb2image.registry.upload import Sent, send_blob
 from nb2image.sizes import shown
 
-__all__ = ["Blob", "Pushed", "push", "push_manifest"]
+__all__ = ["Pushed", "push"]
 
 _WORKERS = 4
 _WORTH = 64 << 10
@@ -56,137 +57,125 @@ class Pushed:
         }
 
 
-class Blob(Protocol):
-    """What a manifest names: bytes on demand."""
-
-    @property
-    def descriptor(self) -> Descriptor: ...
-
-    def open(self) -> BinaryIO: ...
-
-
-@dataclass(frozen=True)
-class _Config:
-    """An image's config as a blob like any other."""
-
-    descriptor: Descriptor
-    data: bytes = field(repr=False)
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)
-
-
 def push(
-    image: Image, reference: Reference, registry: Registry, listener: Listener, places: Places | None = None
+    image: AnyImage, reference: Reference, registry: Registry, listener: Listener, places: Places | None = None
 ) -> Pushed:
-    """Have ``image`` on the registry under the tag of ``reference`` (without one: under its digest). ``places``: where
-    blobs were pushed before, to be mounted from there, and where these are then.
+    """Have ``image`` on the registry under the tag of ``reference`` (without one: under its digest), and all images of
+    an index. ``places``: where blobs were pushed before, to be mounted from there, and where these are then.
 
     Raises `RegistryFailure`, and whatever the layers raise when their bytes cannot be had.
     """
-    manifest = Manifest(image.descriptor, image.manifest_bytes)
-    blobs: list[Blob] = [*image.layers, _Config(image.config_descriptor, image.config_bytes)]
-    near = repositories_of(image, reference.domain)
-
-    def source(blob: Blob) -> str | None:
-        known = places.find(reference.domain, blob.descriptor.digest) if places is not None else None
-        return source_of(blob, reference) or known or next(iter(near), None)
-
-    pushed = push_manifest(manifest, blobs, reference, registry, listener, source)
-    if places is not None:
-        for layer in image.layers:
-            if layer.descriptor.digest in {*pushed.sent, *pushed.mounted} and layer.descriptor.size >= _WORTH:
-                places.remember(reference.domain, layer.descriptor.digest, reference.path)
-    return pushed
+    return _Pushing(whole_of(image), reference, registry, listener, places).run()
 
 
-def source_of(blob: Blob, reference: Reference) -> str | None:
-    """The repository of the same registry that a blob comes from."""
-    if isinstance(blob, RemoteLayer) and blob.source.reference.domain == reference.domain:
-        return blob.source.reference.path
-    return None
+class _Pushing:
+    """One push of one image or index."""
 
+    def __init__(
+        self, whole: Whole, reference: Reference, registry: Registry, listener: Listener, places: Places | None
+    ) -> None:
+        self._whole = whole
+        self._blobs = {blob.descriptor.digest: blob for blob in whole.blobs}
+        self._reference = reference
+        self._registry = registry
+        self._listener = listener
+        self._places = places
+        self._near = repositories_of(whole.blobs, reference.domain)
 
-def push_manifest(
-    manifest: Manifest,
-    blobs: Sequence[Blob],
-    reference: Reference,
-    registry: Registry,
-    listener: Listener,
-    source: Callable[[Blob], str | None] | None = None,
-) -> Pushed:
-    """The same for a manifest, byte for byte, and the blobs that it names; ``source`` says which repository of the
-    registry may have one."""
-    if source is None:
-        return push_manifest(manifest, blobs, reference, registry, listener, lambda blob: source_of(blob, reference))
-    begin = time.perf_counter()
-    digest = manifest.descriptor.digest
-    distinct = {blob.descriptor.digest: blob for blob in blobs}
-    listener(Started("push", str(reference), sum(x.descriptor.size for x in distinct.values()), "bytes"))
-    path, target, kind = reference.path, reference.tag or digest, manifest.descriptor.media_type
-    outcome: dict[str, Sent | None] = {}
-    if registry.has_manifest(path, digest):
-        # A registry takes no manifest whose blobs it lacks: all of them are there.
-        for blob in distinct.values():
-            listener(Advanced("push", str(reference), blob.descriptor.size))
-        registry.put_manifest(path, target, kind, manifest.data)
-    else:
-        known = _tagged_blobs(registry, reference)
-        outcome = _send(registry, reference, distinct, known, listener, source)
+    def run(self) -> Pushed:
+        begin = time.perf_counter()
+        reference, digest = self._reference, self._whole.digest
+        total = sum(blob.descriptor.size for blob in self._blobs.values())
+        self._listener(Started("push", str(reference), total, "bytes"))
+        outcome: dict[str, Sent | None] = {}
+        # The index before its images, each of which is asked for: some registries take an index without them.
+        digests = [manifest.descriptor.digest for manifest in reversed(self._whole.manifests)]
+        if all(self._registry.has_manifest(reference.path, each) for each in digests):
+            # A registry takes no manifest whose blobs it lacks: all of them are there.
+            self._advance(total)
+            self._put_root()
+        else:
+            known = self._tagged()
+            outcome = self._send(self._blobs.keys(), known)
+            try:
+                self._put()
+            except RegistryAnswered:
+                if not known:
+                    raise
+                # The tag's old manifest may name blobs that were deleted since: all of them are looked for.
+                self._listener = Silent()
+                outcome |= self._send(known & self._blobs.keys(), set())
+                self._put()
+        seconds = time.perf_counter() - begin
+        sent = tuple(digest for digest, how in outcome.items() if how == "sent")
+        mounted = tuple(digest for digest, how in outcome.items() if how == "mounted")
+        self._remember((*sent, *mounted))
+        self._listener(Finished("push", str(reference), seconds, cached=not sent))
+        size = sum(self._blobs[each].descriptor.size for each in sent)
+        return Pushed(reference, digest, sent, mounted, size, seconds)
+
+    def _put(self) -> None:
+        for manifest in self._whole.manifests[:-1]:
+            descriptor = manifest.descriptor
+            self._registry.put_manifest(self._reference.path, descriptor.digest, descriptor.media_type, manifest.data)
+        self._put_root()
+
+    def _put_root(self) -> None:
+        descriptor, data = self._whole.manifests[-1]
+        target = self._reference.tag or descriptor.digest
+        self._registry.put_manifest(self._reference.path, target, descriptor.media_type, data)
+
+    def _tagged(self) -> AbstractSet[str]:
+        """Digests of blobs that the tag stands for now: one question for each image instead of one for each layer."""
+        if self._reference.tag is None:
+            return set()
+        return self._named(replace(self._reference, digest=None), 1)
+
+    def _named(self, reference: Reference, depth: int) -> AbstractSet[str]:
+        found = self._registry.find_manifest(reference, push=True)
         try:
-            registry.put_manifest(path, target, kind, manifest.data)
-        except RegistryAnswered:
-            if not known:
-                raise
-            # The tag's old manifest may name blobs that were deleted since: all of them are looked for.
-            named = {digest: distinct[digest] for digest in known if digest in distinct}
-            outcome |= _send(registry, reference, named, set(), Silent(), source)
-            registry.put_manifest(path, target, kind, manifest.data)
-    seconds = time.perf_counter() - begin
-    sent = tuple(digest for digest, how in outcome.items() if how == "sent")
-    mounted = tuple(digest for digest, how in outcome.items() if how == "mounted")
-    listener(Finished("push", str(reference), seconds, cached=not sent))
-    size = sum(distinct[each].descriptor.size for each in sent)
-    return Pushed(reference, digest, sent, mounted, size, seconds)
+            document = json.loads(found.data) if found is not None else {}
+            if found is not None and found.descriptor.media_type in INDEX_TYPES:
+                rows = document["manifests"][: len(self._whole.manifests)] if depth else ()
+                return {each for row in rows for each in self._named(reference.at(str(row["digest"])), depth - 1)}
+            return {str(row["digest"]) for row in (document["config"], *document["layers"])}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return set()
 
+    def _send(self, digests: Iterable[str], known: AbstractSet[str]) -> dict[str, Sent | None]:
+        """What became of each blob; None: it was there."""
+        path = self._reference.path
 
-def _tagged_blobs(registry: Registry, reference: Reference) -> AbstractSet[str]:
-    """Digests that the manifest names which has the tag now: one question instead of one per layer."""
-    if reference.tag is None:
-        return set()
-    old = registry.find_manifest(replace(reference, digest=None), push=True)
-    try:
-        document = json.loads(old.data) if old is not None else {}
-        return {str(row["digest"]) for row in (document["config"], *document["layers"])}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return set()
+        def send(blob: Layer) -> Sent | None:
+            descriptor = blob.descriptor
+            if descriptor.digest in known or self._registry.has_blob(path, descriptor.digest, push_scope(path)):
+                self._advance(descriptor.size)
+                return None
+            source = self._source(blob)
+            how = send_blob(self._registry, path, descriptor, blob.open, self._advance, source=source)
+            if how == "mounted":
+                self._advance(descriptor.size)
+            return how
 
+        # Large ones first: nothing waits long at the end.
+        ordered = sorted((self._blobs[digest] for digest in digests), key=lambda blob: -blob.descriptor.size)
+        with in_parallel(send, ordered, workers=_WORKERS, stop=self._registry.stop) as done:
+            return {blob.descriptor.digest: how for blob, how in done}
 
-def _send(
-    registry: Registry,
-    reference: Reference,
-    blobs: Mapping[str, Blob],
-    known: AbstractSet[str],
-    listener: Listener,
-    source: Callable[[Blob], str | None],
-) -> dict[str, Sent | None]:
-    """What became of each blob; None: it was there."""
+    def _source(self, blob: Layer) -> str | None:
+        """A repository of the registry that may have a blob."""
+        domain = self._reference.domain
+        if isinstance(blob, RemoteLayer) and blob.source.reference.domain == domain:
+            return blob.source.reference.path
+        known = self._places.find(domain, blob.descriptor.digest) if self._places is not None else None
+        return known or next(iter(self._near), None)
 
-    def advance(count: int) -> None:
-        listener(Advanced("push", str(reference), count))
+    def _remember(self, digests: Iterable[str]) -> None:
+        if self._places is None:
+            return
+        for digest in digests:
+            if self._blobs[digest].descriptor.size >= _WORTH:
+                self._places.remember(self._reference.domain, digest, self._reference.path)
 
-    def send(blob: Blob) -> Sent | None:
-        descriptor = blob.descriptor
-        path = reference.path
-        if descriptor.digest in known or registry.has_blob(path, descriptor.digest, push_scope(path)):
-            advance(descriptor.size)
-            return None
-        how = send_blob(registry, path, descriptor, blob.open, advance, source=source(blob))
-        if how == "mounted":
-            advance(descriptor.size)
-        return how
-
-    # Large ones first: nothing waits long at the end.
-    ordered = sorted(blobs.values(), key=lambda blob: -blob.descriptor.size)
-    with in_parallel(send, ordered, workers=_WORKERS, stop=registry.stop) as done:
-        return {blob.descriptor.digest: how for blob, how in done}
+    def _advance(self, count: int) -> None:
+        self._listener(Advanced("push", str(self._reference), count))
