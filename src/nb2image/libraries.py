@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.environment import Wheel, known_wheel
+from nb2image.errors import NoCuda
 from nb2image.image.model import Layer
 from nb2image.plan import Plan
-from nb2image.progress import Listener, Silent, stage
+from nb2image.progress import Listener, Note, Silent, Warned, stage
 from nb2image.runtime import KERNEL
 
 if TYPE_CHECKING:
+    from nb2image.abi.cuda import CudaLack
     from nb2image.abi.find import Fetch
 
-__all__ = ["foreseen", "settled"]
+__all__ = ["beside_rules", "foreseen", "settled"]
 
 
 def settled(
@@ -34,6 +38,7 @@ def settled(
     ``wheels`` by the prefix of their environment. Raises what `nb2image.abi.find.missing_libraries` and
     `nb2image.system.add.delivered` raise, and with ``strict`` `MissingLibraries`.
     """
+    from nb2image.abi.cuda import without_cuda
     from nb2image.abi.find import missing_libraries
     from nb2image.abi.report import tell
 
@@ -46,13 +51,50 @@ def settled(
         from nb2image.system.add import delivered
         from nb2image.system.missing import needed_of
 
-        needed = needed_of(found, base, store) if plan.request.add_missing else ()
+        needed = needed_of(without_cuda(found), base, store) if plan.request.add_missing else ()
         if plan.system is not None or needed:
             with stage(listener, "system", plan.notebook.name):
                 plan, below = delivered(plan, base, needed, store, listener)
             found = lacking(below)
-    tell(found, base.name, listener, strict=plan.request.strict)
+    tell(found if plan.request.strict else without_cuda(found), base.name, listener, strict=plan.request.strict)
+    _tell_cuda(plan, base, found, listener)
     return plan, below, found
+
+
+def _tell_cuda(plan: Plan, base: Base, found: Findings, listener: Listener) -> None:
+    """Say which packages need CUDA that nothing has, going by their files. Raises `NoCuda` when a GPU is asked for."""
+    from nb2image.abi.cuda import cuda_lacks
+
+    lacks = cuda_lacks(found)
+    if not lacks:
+        return
+    from nb2image.images import cuda_rules
+    from nb2image.target.cuda import Libraries, advice, need_of
+
+    told = "; ".join(f"{each.title} needs {each}{beside_rules(plan, each)}" for each in lacks)
+    wanted = [
+        Libraries(each.title, Version(each.cuda), Version(each.cudnn) if each.cudnn else None)
+        for each in lacks
+        if each.cuda
+    ]
+    rules = cuda_rules()
+    hint = advice(need_of(wanted, rules), plan.target.minor, rules) if wanted else "Lock the packages that bring them."
+    nothing = f"neither a wheel nor the base {base.name} has it"
+    if plan.request.gpu:
+        raise NoCuda(f"--gpu asks for CUDA: by its files, {told}, and {nothing}.", hint=hint)
+    if any(each.certain for each in lacks):
+        listener(Warned(f"By its files, {told}, and {nothing}: parts of it will fail, or all of it.", hint))
+    else:
+        listener(Note(f"By its files, {told} to use a GPU, and {nothing}."))
+
+
+def beside_rules(plan: Plan, lack: CudaLack) -> str:
+    """A phrase on whether the rules for a package say the same as its files; empty where there is none for it."""
+    ruled = next((each for each in plan.match.cuda.libraries if each.package.split()[0] == lack.package), None)
+    if ruled is None or not lack.cuda:
+        return ""
+    same = ruled.cuda.major == Version(lack.cuda).major
+    return ", as the rule for it says" if same else f", although the rule for it says CUDA {ruled.cuda}"
 
 
 def foreseen(plan: Plan, store: Store) -> Findings | None:

@@ -19,6 +19,7 @@ from nb2image.image.layout import write_layout
 from nb2image.layers.entry import HardLink, Link
 from nb2image.progress import Silent
 from nb2image.target.match import Row
+from tests.unit.abi.making import shared_object
 from tests.unit.bases.test_facts import CUDA_11, DEBIAN
 from tests.unit.image.making import files_of, image_of
 from tests.unit.index.plugin import machine, server
@@ -132,6 +133,50 @@ def test_a_driver_that_is_too_old_is_a_warning(
     monkeypatch.setattr(nvidia, "local_driver", lambda: Version(driver) if driver else None)
     result = call("plan", world.locked(TORCH), "--base", world.base, "--gpu", "--progress", "plain")
     assert ("NVIDIA driver 440.33 is too old for the image, which needs 450.80.02" in result.stderr) == warned
+
+
+# -- what the files of wheels tell ----------------------------------------------------------------------------------
+
+KERNELS = wheel("kernels", files={"kernels/_c.so": shared_object("libcudart.so.12", "libcudnn.so.9")})
+DRIVEN = wheel("driven", files={"driven/_c.so": shared_object("libcuda.so.1")})
+RUNTIME = wheel("onnxruntime-gpu", "1.20.1", files={"onnxruntime/_c.so": shared_object("libcublas.so.13")})
+
+
+def warned(world: World, source: Path) -> str:
+    return call("build", source, "--base", world.base, "-o", world.folder / "out", "--progress", "plain").stderr
+
+
+def test_a_build_says_that_the_files_of_an_unknown_package_need_cuda(world: World) -> None:
+    told = warned(world, world.locked(KERNELS))
+    assert "By its files, kernels 1.0 needs CUDA 12 and cuDNN 9 (libcudart.so.12, libcudnn.so.9), and neither" in told
+    assert "Add Python 3.11 to NVIDIA's image nvidia/cuda:12.4.1-cudnn-runtime-ubuntu22.04" in told
+    assert "Debian" not in told
+
+
+def test_after_a_build_a_plan_says_it_too(world: World) -> None:
+    source = world.locked(KERNELS, DRIVEN)
+    world.build(source)
+    page = call("plan", source, "--base", world.base, "--progress", "none").stdout
+    assert "cuda      no rule knows a locked package that uses it, but\n" in page
+    sonames = "libcudart.so.12, libcudnn.so.9"
+    assert f"  files   kernels 1.0 needs CUDA 12 and cuDNN 9 ({sonames}); neither wheels nor base have it\n" in page
+    assert "  files   driven 1.0 needs libcuda.so.1 of NVIDIA's driver\n" in page
+    assert "all shared libraries that the wheels need are there but those of CUDA" in page
+    document = json.loads(call("plan", source, "--base", world.base, "--json", "--progress", "none").stdout)
+    assert document["cuda"]["files"]["lacks"][0]["cuda"] == "12"
+    assert document["cuda"]["files"]["driver"] == [{"package": "driven 1.0", "sonames": ["libcuda.so.1"]}]
+
+
+def test_files_that_contradict_the_rules_are_told(world: World) -> None:
+    told = warned(world, world.locked(RUNTIME))
+    assert "needs CUDA 13 (libcublas.so.13), although the rule for it says CUDA 12.0, and neither" in told
+
+
+def test_with_gpu_files_that_need_cuda_which_nothing_has_are_refused(world: World) -> None:
+    with pytest.raises(
+        NoCuda, match=r"by its files, kernels 1.0 needs CUDA 12 and cuDNN 9 .*, and neither a wheel nor"
+    ):
+        world.build(world.locked(KERNELS, TORCH), gpu=True)
 
 
 # -- the table of bases -------------------------------------------------------------------------------------------

@@ -84,9 +84,12 @@ def _system(plan: Plan) -> dict[str, Any] | None:
     }
 
 
-def _cuda(plan: Plan) -> dict[str, Any]:
+def _cuda(plan: Plan, libraries: Findings | None) -> dict[str, Any]:
     """What the stack needs of CUDA. ``need``: nothing, driver (the wheels bring the rest) or libraries (of the base);
-    ``version`` is the newest CUDA that anything uses, ``driver`` the oldest Linux driver for it."""
+    ``version`` is the newest CUDA that anything uses, ``driver`` the oldest Linux driver for it, ``files`` what the
+    wheels' files tell, null where nobody has read them yet."""
+    from nb2image.abi.cuda import cuda_lacks, driver_users
+
     need = plan.match.cuda
     return {
         "need": need.kind,
@@ -99,6 +102,12 @@ def _cuda(plan: Plan) -> dict[str, Any]:
         "driver": need.driver,
         "evidence": [asdict(each) for each in need.evidence],
         "notes": list(plan.match.notes),
+        "files": None
+        if libraries is None
+        else {
+            "lacks": [each._asdict() for each in cuda_lacks(libraries)],
+            "driver": [{"package": package, "sonames": list(names)} for package, names in driver_users(libraries)],
+        },
     }
 
 
@@ -130,7 +139,7 @@ def plan_document(plan: Plan, libraries: Findings | None) -> dict[str, Any]:
             "reasons": list(plan.match.reasons),
             "considered": [asdict(row) for row in plan.match.rows],
         },
-        "cuda": _cuda(plan),
+        "cuda": _cuda(plan, libraries),
         "packages": _packages(plan.kernel),
         "sources": _sources(plan),
         "skipped": list(plan.match.selection.skipped),
@@ -208,27 +217,42 @@ def _told(row: Row) -> str:
     return "; ".join(dict.fromkeys((row.reason, *row.advantages, *row.disadvantages)))
 
 
-def _print_cuda(plan: Plan, *, verbose: bool) -> None:
+def _print_cuda(plan: Plan, libraries: Findings | None, *, verbose: bool) -> None:
+    """What is needed of CUDA by the rules, and what the wheels' files tell, where they were read."""
+    from nb2image.abi.cuda import cuda_lacks, driver_users
+    from nb2image.libraries import beside_rules
+
     need = plan.match.cuda
-    _line("cuda", "nothing that is locked uses it" if need.kind == "nothing" else str(need))
+    lacks = cuda_lacks(libraries) if libraries is not None else ()
+    drivers = driver_users(libraries) if libraries is not None else ()
+    nothing = (
+        "no rule knows a locked package that uses it, but" if lacks or drivers else "nothing that is locked uses it"
+    )
+    _line("cuda", nothing if need.kind == "nothing" else str(need))
     evidence = need.evidence if verbose else need.evidence[:3]
     for each in evidence:
         _line("  why", str(each) + (f" ({each.source})" if verbose else ""))
     if len(need.evidence) > len(evidence):
         _line("  why", f"{len(need.evidence) - len(evidence)} more packages, which -v shows")
+    for lack in lacks:
+        _line("  files", f"{lack.title} needs {lack}{beside_rules(plan, lack)}; neither wheels nor base have it")
+    for package, sonames in drivers:
+        _line("  files", f"{package} needs {', '.join(sonames)} of NVIDIA's driver")
     for note in plan.match.notes:
         _line("  gpu", note)
 
 
 def _print_libraries(plan: Plan, libraries: Findings | None) -> None:
     """What wheels need of the system; ``build`` adds it to Debian's bases."""
+    from nb2image.abi.cuda import without_cuda
     from nb2image.abi.report import by_package
 
-    certain = [each for each in libraries.missing if each.certain] if libraries is not None else []
+    certain = [each for each in without_cuda(libraries).missing if each.certain] if libraries is not None else []
     if libraries is None:
         _line("libraries", "`nb2image build` checks, once the wheels are here, which shared libraries they need")
     elif not certain:
-        _line("libraries", "all shared libraries that the wheels need are there")
+        but = " but those of CUDA" if any(each.certain for each in libraries.missing) else ""
+        _line("libraries", f"all shared libraries that the wheels need are there{but}")
     else:
         added = "; build adds the Debian packages that have them" if plan.request.add_missing else ""
         _line("libraries", f"{len(certain)} that the wheels need {'is' if len(certain) == 1 else 'are'} missing{added}")
@@ -254,7 +278,7 @@ def print_plan(plan: Plan, libraries: Findings | None, *, verbose: bool) -> None
     for warning in plan.match.warnings:
         _line("  but", warning)
     _print_considered(plan.match.rows, verbose=verbose)
-    _print_cuda(plan, verbose=verbose)
+    _print_cuda(plan, libraries, verbose=verbose)
     if plan.system is not None:
         _line("system", plan.system.sentence())
     _print_libraries(plan, libraries)

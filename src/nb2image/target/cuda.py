@@ -7,7 +7,7 @@ CUDA libraries of one major version, from 11 on, serve programs that were built 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,18 @@ from packaging.version import Version
 
 from nb2image.target.model import Cuda
 
-__all__ = ["Evidence", "Libraries", "Need", "Rules", "advice", "cuda_need", "lacking", "outlook", "parse_rules"]
+__all__ = [
+    "Evidence",
+    "Libraries",
+    "Need",
+    "Rules",
+    "advice",
+    "cuda_need",
+    "lacking",
+    "need_of",
+    "outlook",
+    "parse_rules",
+]
 
 _COMPATIBLE_FROM = 11
 _LEAST_POST = 90
@@ -253,15 +264,18 @@ def cuda_need(packages: Iterable[tuple[str, Version]], machine: str, rules: Rule
         else:
             libraries.append(wanted)
             evidence.append(Evidence(title, f"loads {wanted} from the base", rule.source))
-    used = max((*carried, *(each.cuda for each in libraries)), default=None)
+    return need_of(libraries, rules, carried, evidence)
+
+
+def need_of(
+    libraries: Iterable[Libraries], rules: Rules, carried: Sequence[Version] = (), evidence: Sequence[Evidence] = ()
+) -> Need:
+    """The need of some libraries and of what wheels bring (``carried``), with the driver for the newest of them."""
+    loaded = tuple(libraries)
+    used = max((*carried, *(each.cuda for each in loaded)), default=None)
     driver = next((each for each in rules.drivers if used is not None and each.series.contains(used)), None)
-    return Need(
-        max(carried, default=None),
-        tuple(libraries),
-        driver.minimum if driver else None,
-        driver.reports if driver else None,
-        tuple(evidence),
-    )
+    minimum, reports = (driver.minimum, driver.reports) if driver else (None, None)
+    return Need(max(carried, default=None), loaded, minimum, reports, tuple(evidence))
 
 
 def _fits(rule: Rule, name: str, version: Version, machine: str) -> tuple[str, str] | None:
