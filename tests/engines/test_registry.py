@@ -15,12 +15,14 @@ from nb2image.cache import Store
 from nb2image.errors import NoSuchImage, RegistryAnswered, RegistryRefused, RegistryUnreachable
 from nb2image.image.archive import write_archive
 from nb2image.image.layout import write_layout
-from nb2image.image.model import Config, Image, ImageIndex
+from nb2image.image.model import MANIFEST_TYPE, Config, Descriptor, Image, ImageIndex, Manifest, canonical_json
+from nb2image.image.whole import MemoryBlob, Whole
 from nb2image.progress import Silent
 from nb2image.registry.client import Registry
 from nb2image.registry.pull import fetch_layers, open_remote
 from nb2image.registry.push import push
 from nb2image.registry.reference import parse_reference
+from nb2image.registry.referrers import find_referrers
 from nb2image.target.model import Platform
 from tests.engines import daemons
 from tests.engines.daemons import ULIMITS, Daemon, require
@@ -217,6 +219,68 @@ def test_a_second_push_of_an_index_asks_for_its_manifests_only(faulty: Proxy, in
     pushed(index, f"{name}:2")
     assert faulty.methods("/test/again")[-4:] == ["HEAD", "HEAD", "HEAD", "PUT"]
     assert len(faulty.seen) - before == 4 + 1
+
+
+# -- what refers to an image ---------------------------------------------------------------------------------
+
+
+def referring(subject: Descriptor, text: str) -> Whole:
+    """An artifact that refers to an image, as tools sign them or attach bills of materials."""
+    blob, empty = MemoryBlob(Descriptor.of("application/json", text.encode()), text.encode()), b"{}"
+    config = MemoryBlob(Descriptor.of("application/vnd.oci.empty.v1+json", empty), empty)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": "application/vnd.cyclonedx+json",
+        "config": config.descriptor.document(),
+        "layers": [blob.descriptor.document()],
+        "subject": subject.document(),
+        "annotations": {"made": text},
+    }
+    data = canonical_json(document)
+    return Whole((Manifest(Descriptor.of(MANIFEST_TYPE, data), data),), (blob, config))
+
+
+def put(whole: Whole, text: str) -> None:
+    reference = parse_reference(text)
+    with Registry(reference.domain, sleep=lambda _: None) as client:
+        push(whole, reference.at(whole.digest), client, Silent())
+
+
+@pytest.mark.usefixtures("skopeo")
+def test_a_registry_without_a_list_of_referrers_is_kept_one(registry: str, made: Image, tmp_path: Path) -> None:
+    name = f"{registry}/{tmp_path.name}/referred"
+    pushed(made, f"{name}:1")
+    first, second = (referring(made.descriptor, text) for text in ("first", "second"))
+    for each in (first, second, first):
+        put(each, name)
+    kept = json.loads(raw(f"{name}:{made.digest.replace(':', '-')}"))
+    assert [(row["digest"], row["artifactType"], row["annotations"]) for row in kept["manifests"]] == [
+        (each.digest, "application/vnd.cyclonedx+json", {"made": text})
+        for each, text in ((first, "first"), (second, "second"))
+    ]
+    with Registry(registry) as client:
+        assert find_referrers(client, f"{tmp_path.name}/referred", made.digest) == [first.descriptor, second.descriptor]
+        assert find_referrers(client, f"{tmp_path.name}/referred", first.digest) == []
+
+
+@pytest.mark.usefixtures("skopeo")
+def test_a_copy_takes_along_what_refers_to_an_image(registry: str, index: ImageIndex, tmp_path: Path) -> None:
+    name = f"{registry}/{tmp_path.name}/referred"
+    pushed(index, f"{name}:1")
+    first = referring(index.images[1].descriptor, "of one image")
+    second = referring(index.descriptor, "of the index")
+    signature = referring(second.descriptor, "of the second")
+    for each in (first, second, signature):
+        put(each, name)
+    done = nb2image("copy", f"{name}:1", f"{name}-copy:1", "--referrers", "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["referrers"]) == {first.digest, second.digest, signature.digest}
+    for subject, each in ((index.images[1].digest, first), (index.digest, second), (second.digest, signature)):
+        kept = json.loads(raw(f"{name}-copy:{subject.replace(':', '-')}"))
+        assert [row["digest"] for row in kept["manifests"]] == [each.digest]
+        assert raw(f"{name}-copy@{each.digest}") == each.manifests[-1].data
+    assert nb2image("copy", f"{name}:1", tmp_path / "x.tar", "--referrers").returncode == 2
 
 
 # -- who may -------------------------------------------------------------------------------------------------

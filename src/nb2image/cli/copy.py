@@ -28,12 +28,18 @@ __all__ = ["copy"]
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
 @platform_choice
+@click.option(
+    "--referrers",
+    is_flag=True,
+    help="From registry to registry: copy signatures, bills of materials and all else that refers to the image, too.",
+)
 @plain_http_option
 @output_options
 def copy(
     source: str,
     destination: str,
     platform: str | None,
+    referrers: bool,
     plain_http: bool,
     progress: str,
     as_json: bool,
@@ -51,12 +57,13 @@ def copy(
 
     with listening(progress, quiet=quiet, verbose=verbose) as listener, ExitStack() as stack:
         work = _Copying(wanted_platform(platform), plain_http, listener, stack)
-        document = work.run(source, destination)
+        document = work.run(source, destination, referrers=referrers)
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(document["digest"])
-        click.echo(f"copied to {document['destination']}")
+        with_them = f", with {len(document['referrers'])} that refer to it" if referrers else ""
+        click.echo(f"copied to {document['destination']}{with_them}")
 
 
 def _is_file(text: str) -> bool:
@@ -77,13 +84,18 @@ class _Copying:
         self._store = Store.default()
         self._registries: dict[str, Registry] = {}
 
-    def run(self, source: str, destination: str) -> dict[str, Any]:
+    def run(self, source: str, destination: str, *, referrers: bool) -> dict[str, Any]:
         """The document of ``--json``."""
+        if referrers and (_is_file(source) or _is_file(destination)):
+            raise click.UsageError("--referrers is for copies from registry to registry.")
         from nb2image.outputs import Archive, Layout, output_for
 
         if not _is_file(destination):
-            pushed = self._to_registry(source, destination)
-            return {"source": source, "destination": str(pushed.reference), **pushed.document()}
+            image, pushed = self._to_registry(source, destination)
+            document = {"source": source, "destination": str(pushed.reference), **pushed.document()}
+            if referrers:
+                document["referrers"] = self._referrers(source, image, pushed.reference)
+            return document
         output = output_for(Path(destination))
         # No other kind of output comes of a path.
         assert isinstance(output, (Archive, Layout))
@@ -92,7 +104,7 @@ class _Copying:
         output.write(image, names, self._listener)
         return {"source": source, "destination": output.describe(), "digest": image.digest, "tags": names}
 
-    def _to_registry(self, source: str, destination: str) -> Pushed:
+    def _to_registry(self, source: str, destination: str) -> tuple[AnyImage, Pushed]:
         from nb2image.registry.places import Places
         from nb2image.registry.push import push
         from nb2image.registry.reference import parse_target
@@ -104,7 +116,21 @@ class _Copying:
             image, _ = self._image(source)
         else:
             image, _ = self._pulled(source)
-        return push(image, target, registry, self._listener, Places(self._store))
+        return image, push(image, target, registry, self._listener, Places(self._store))
+
+    def _referrers(self, source: str, image: AnyImage, target: Reference) -> list[str]:
+        """Digests of what refers to an image and is copied beside it."""
+        from nb2image.image.whole import whole_of
+        from nb2image.registry.copy import copy_referrers
+        from nb2image.registry.places import Places
+        from nb2image.registry.pull import Source
+        from nb2image.registry.reference import parse_reference
+
+        named = parse_reference(source)
+        origin = Source(self._registry(named.domain), named, self._store, self._listener)
+        digests = [manifest.descriptor.digest for manifest in whole_of(image).manifests]
+        registry, places = self._registry(target.domain), Places(self._store)
+        return [each.digest for each in copy_referrers(origin, digests, target, registry, self._listener, places)]
 
     def _image(self, source: str) -> tuple[AnyImage, list[str]]:
         """An image or an index, with its names; its layers are here."""

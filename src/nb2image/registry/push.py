@@ -11,7 +11,7 @@ from typing import Any
 
 from nb2image.errors import RegistryAnswered
 from nb2image.image.documents import INDEX_TYPES
-from nb2image.image.model import Layer
+from nb2image.image.model import Layer, Manifest
 from nb2image.image.whole import AnyImage, Whole, whole_of
 from nb2image.parallel import in_parallel
 from nb2image.progress import Advanced, Finished, Listener, Silent, Started
@@ -19,6 +19,7 @@ from nb2image.registry.client import Registry, push_scope
 from nb2image.registry.places import Places, repositories_of
 from nb2image.registry.pull import RemoteLayer
 from nb2image.registry.reference import Reference
+from nb2image.registry.referrers import keep_referrer
 from nb2image.registry.upload import Sent, send_blob
 from nb2image.sizes import shown
 
@@ -116,14 +117,17 @@ class _Pushing:
 
     def _put(self) -> None:
         for manifest in self._whole.manifests[:-1]:
-            descriptor = manifest.descriptor
-            self._registry.put_manifest(self._reference.path, descriptor.digest, descriptor.media_type, manifest.data)
+            self._put_one(manifest, manifest.descriptor.digest)
         self._put_root()
 
     def _put_root(self) -> None:
-        descriptor, data = self._whole.manifests[-1]
-        target = self._reference.tag or descriptor.digest
-        self._registry.put_manifest(self._reference.path, target, descriptor.media_type, data)
+        root = self._whole.manifests[-1]
+        self._put_one(root, self._reference.tag or root.descriptor.digest)
+
+    def _put_one(self, manifest: Manifest, target: str) -> None:
+        path = self._reference.path
+        answer = self._registry.put_manifest(path, target, manifest.descriptor.media_type, manifest.data)
+        keep_referrer(self._registry, path, manifest, answer)
 
     def _tagged(self) -> AbstractSet[str]:
         """Digests of blobs that the tag stands for now: one question for each image instead of one for each layer."""

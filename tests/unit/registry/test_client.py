@@ -19,12 +19,14 @@ from nb2image.errors import (
     RegistryRefused,
     RegistryUnreachable,
 )
-from nb2image.image.model import MANIFEST_TYPE, Descriptor, Image
+from nb2image.image.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Image, Manifest
+from nb2image.image.whole import Whole
 from nb2image.progress import Silent
 from nb2image.registry.client import Registry
 from nb2image.registry.pull import fetch_layers, open_remote
 from nb2image.registry.push import push
 from nb2image.registry.reference import Reference, parse_reference
+from nb2image.registry.referrers import find_referrers
 from nb2image.registry.tokens import read_challenge
 from nb2image.registry.upload import send_blob
 from nb2image.target.model import Platform
@@ -385,3 +387,53 @@ def test_offline_has_what_was_there_before(server: MemoryRegistry, client: Regis
         again.layers[0].open()
     fetch_layers(first.layers, client)
     again.layers[0].open().close()
+
+
+# -- what refers to an image ------------------------------------------------------------------------------------
+
+
+def listed(*digests: str) -> bytes:
+    rows = [{"mediaType": MANIFEST_TYPE, "digest": digest, "size": 2} for digest in digests]
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": rows}).encode()
+
+
+ONE, OTHER = sha256(b"one"), sha256(b"other")
+
+
+def test_a_registry_with_a_list_of_referrers_is_asked_page_by_page(server: MemoryRegistry, client: Registry) -> None:
+    def pages(asked: Asked) -> bool:
+        if "/referrers/" not in asked.path:
+            return False
+        if "page=2" in asked.path:
+            return asked.handler.answer(200, listed(OTHER, ONE), Content_Type=INDEX_TYPE)
+        link = f'<{asked.path}?page=2>; rel="next"'
+        return asked.handler.answer(200, listed(ONE), Content_Type=INDEX_TYPE, Link=link)
+
+    server.faults.append(pages)
+    assert [row.digest for row in find_referrers(client, "team/x", sha256(b"x"))] == [ONE, OTHER]
+    assert not server.requests("GET", "/manifests/")
+
+
+@pytest.mark.parametrize("kind", ["text/html", ""])
+def test_what_is_no_list_of_referrers_leads_to_the_tag(server: MemoryRegistry, client: Registry, kind: str) -> None:
+    server.once("GET", "/referrers/", lambda asked: asked.handler.answer(200, b"", Content_Type=kind))
+    server.manifests[f"team/x@{sha256(b'x').replace(':', '-')}"] = (INDEX_TYPE, listed(ONE))
+    assert [row.digest for row in find_referrers(client, "team/x", sha256(b"x"))] == [ONE]
+
+
+def test_a_registry_that_keeps_the_list_is_left_to_it(server: MemoryRegistry, client: Registry) -> None:
+    subject = Descriptor(MANIFEST_TYPE, ONE, 2)
+    data = json.dumps({"schemaVersion": 2, "subject": subject.document(), "config": None, "layers": []}).encode()
+    whole = Whole((Manifest(Descriptor.of(MANIFEST_TYPE, data), data),), ())
+    server.once("PUT", "/manifests/", status(201, OCI_Subject=ONE))
+    push(whole, reference(server), client, Silent())
+    assert not [each for each in server.asked if ONE[7:] in each.path]
+    push(whole, reference(server), client, Silent())
+    assert ONE.replace(":", "-") in server.asked[-1].path
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"manifests": [{"digest": "sha256:0"}]}', b'{"manifests": [1]}'])
+def test_a_list_of_referrers_that_is_none_is_refused(server: MemoryRegistry, client: Registry, body: bytes) -> None:
+    server.manifests[f"team/x@{ONE.replace(':', '-')}"] = (INDEX_TYPE, body)
+    with pytest.raises(RegistryAnswered, match="no image index"):
+        find_referrers(client, "team/x", ONE)
