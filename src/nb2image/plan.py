@@ -219,7 +219,7 @@ def _driver_warnings(found: Match, request: Request) -> Iterator[str]:
     from nb2image.engines.nvidia import local_driver
 
     here = local_driver()
-    if here is not None and here < Version(needed):
+    if here is not None and Version(here) < Version(needed):
         yield (
             f"This machine's NVIDIA driver {here} is too old for the image, which needs {needed} or newer for CUDA "
             f"{found.cuda.version}; run it on another machine, or update the driver."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import os
+import re
 import signal
 import threading
 import time
@@ -132,11 +133,19 @@ def test_an_image_that_is_not_there_is_named(connected: Engine) -> None:
         image_mode(connected, "tiny-nowhere:1")
 
 
+NO_DRIVER = "No driver of NVIDIA is loaded on this machine"
+
+
 def test_gpus_that_an_engine_cannot_give_are_refused_with_what_they_take(
     engine: Daemon, connected: Engine, store: Store, tmp_path: Path
 ) -> None:
     load(connected, image(store, "echo", mode="batch"), ["tiny-gpu:1"], Silent())
     with pytest.raises(EngineRefused) as caught:
         run_batch(connected, "tiny-gpu:1", [], tmp_path, io.BytesIO(), io.BytesIO(), gpu=True)
+    assert re.fullmatch(
+        rf"(Docker|podman) [0-9.]+ can give tiny-gpu:1 no GPU\. ({NO_DRIVER}|NVIDIA's driver \S+ is loaded here)\.",
+        caught.value.message,
+    )
     assert "NVIDIA's container toolkit" in caught.value.hint
+    assert ("podman run --rm --device nvidia.com/gpu=all --user " in caught.value.hint) == (connected.name == "podman")
     assert containers(engine) == []

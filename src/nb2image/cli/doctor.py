@@ -252,8 +252,8 @@ def _gpu() -> Iterator[Check]:
     if here is None:
         yield Check("GPUs", "NVIDIA driver", "absent", "none is loaded", purpose)
         return
-    enough = [each for each in cuda_rules().drivers if Version(each.minimum) <= here]
-    newest = f"enough for CUDA {enough[0].series}" if enough else "older than any CUDA that nb2image knows"
+    enough = [each for each in cuda_rules().drivers if Version(each.minimum) <= Version(here)]
+    newest = f"enough for CUDA {enough[0].newest} and older" if enough else "older than any CUDA that nb2image knows"
     yield Check("GPUs", "NVIDIA driver", "ok", f"{here}, {newest}", purpose)
 
 

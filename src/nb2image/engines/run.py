@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -159,6 +160,7 @@ class _Container:
     reference: str
     id: str
     gpu: bool
+    command: str
     _readers: list[threading.Thread] = field(default_factory=list)
     _ending: Future[int] | None = None
 
@@ -191,7 +193,8 @@ class _Container:
             reader.join(10)
 
     def start(self) -> None:
-        with gpus_explained(self.engine.name, gpu=self.gpu), self.engine.asked(f"to run {self.reference}"):
+        explained = gpus_explained(self.engine, self.reference, self.command, gpu=self.gpu)
+        with explained, self.engine.asked(f"to run {self.reference}"):
             self.engine.api.start(self.id)
 
     def wait(self) -> int:
@@ -238,7 +241,8 @@ def _container(
     import docker.errors
 
     api = engine.api
-    with gpus_explained(engine.name, gpu=gpu), engine.asked(f"to run {reference}"):
+    command = _command(reference, arguments, user, mounts or {}, ports or {})
+    with gpus_explained(engine, reference, command, gpu=gpu), engine.asked(f"to run {reference}"):
         host = api.create_host_config(
             # What `podman run` takes as an ordinary user; its Docker API would make a bridge, which asks for more.
             network_mode="private" if engine.rootless and engine.name == "podman" else None,
@@ -254,13 +258,25 @@ def _container(
             ports=list(ports or ()),
             host_config=host,
         )
-    container = _Container(engine, reference, str(created["Id"]), gpu)
+    container = _Container(engine, reference, str(created["Id"]), gpu, command)
     try:
         yield container
     finally:
         with engine.asked(f"to remove the container of {reference}"), suppress(docker.errors.NotFound):
             engine.api.remove_container(container.id, force=True, v=True)
         container.finish_output()
+
+
+def _command(
+    reference: str, arguments: Sequence[str], user: str | None, mounts: Mapping[Path, str], ports: Mapping[int, int]
+) -> str:
+    """What does the same with podman's own program, GPUs included."""
+    options = ["--rm", "--device", "nvidia.com/gpu=all", *(["--user", user] if user else [])]
+    for source, target in mounts.items():
+        options += ["-v", f"{source}:{target}"]
+    for inner, outer in ports.items():
+        options += ["-p", f"127.0.0.1:{outer}:{inner}"]
+    return shlex.join(["podman", "run", *options, reference, *arguments])
 
 
 def _wait_for_answer(container: _Container, port: int) -> None:

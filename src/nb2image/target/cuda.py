@@ -42,6 +42,11 @@ class Driver:
     minimum: str
     reports: Version
 
+    @property
+    def newest(self) -> str:
+        """The newest CUDA of the series: ``12.x`` for a whole major version, else ``10.2``."""
+        return f"{self.reports.major}.x" if len(self.series) > 1 else str(self.reports)
+
 
 @dataclass(frozen=True)
 class Rule:

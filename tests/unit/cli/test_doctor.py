@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from nb2image.cli.doctor import _gpu
+from nb2image.engines import nvidia
+
 
 def doctor(tmp_path: Path, **variables: str) -> tuple[int, dict[str, Any]]:
     """Run on a machine that has no programs and no network settings but those given."""
@@ -93,3 +96,21 @@ def test_a_tool_counts_only_if_it_works(tmp_path: Path, status: int, state: str)
     code, document = doctor(tmp_path)
     assert code == 0
     assert states(document)["Tools skopeo"] == state
+
+
+@pytest.mark.parametrize(
+    ("driver", "state", "detail"),
+    [
+        (None, "absent", "none is loaded"),
+        ("580.65.06", "ok", "580.65.06, enough for CUDA 13.x and older"),
+        ("535.183.01", "ok", "535.183.01, enough for CUDA 12.x and older"),
+        ("450.36.06", "ok", "450.36.06, enough for CUDA 11.0 and older"),
+        ("340.108", "ok", "340.108, older than any CUDA that nb2image knows"),
+    ],
+)
+def test_the_driver_is_compared_with_what_cuda_needs(
+    monkeypatch: pytest.MonkeyPatch, driver: str | None, state: str, detail: str
+) -> None:
+    monkeypatch.setattr(nvidia, "local_driver", lambda: driver)
+    (row,) = _gpu()
+    assert (row.state, row.detail) == (state, detail)
