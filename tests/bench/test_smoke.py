@@ -44,3 +44,17 @@ def test_a_build_is_measured_beside_the_limit() -> None:
         "nb2image build --bytecode, layers new",
     ]
     assert all(line.split(" s ")[0].split()[-1].replace(".", "").isdigit() for line in done.stdout.splitlines()[1:])
+
+
+def test_looking_into_an_image_is_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.probes", "--size", "100", "--layers", "1", "--repeat", "1"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    titles = [line.partition("  ")[0] for line in done.stdout.splitlines()]
+    assert titles == ["limit (read, inflate, hash twice)", "probe"]

@@ -275,12 +275,17 @@ def _compiled_in(program: bytes, minor: str) -> list[str]:
 
     Two different ones (another library of that version linked in) say nothing.
     """
-    version = re.escape(minor).encode() + rb"\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?(?=\0)"
-    for before in (rb"(?<=\0)", rb"(?<![\d.])"):
-        found = {match.decode() for match in re.findall(before + version, program)}
-        if len(found) == 1:
-            return sorted(found)
-    return []
+    # What begins with literal bytes is searched for at a hundred times the speed of what looks behind itself.
+    version = re.compile(re.escape(minor).encode() + rb"\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?(?=\0)")
+    whole: set[str] = set()
+    ending: set[str] = set()
+    for match in version.finditer(program):
+        before = program[match.start() - 1 : match.start()] if match.start() else b"."
+        if before == b"\0":
+            whole.add(match[0].decode())
+        if not (before.isdigit() or before == b"."):
+            ending.add(match[0].decode())
+    return next((sorted(found) for found in (whole, ending) if len(found) == 1), [])
 
 
 def _from_details(document: bytes) -> Iterator[str]:

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from nb2image.image.model import Image, Layer
@@ -79,10 +80,15 @@ class FileSystem:
     def children(self, directory: str) -> list[str]:
         """Names in a directory, sorted; empty when there is none."""
         found = self.resolve(directory)
-        if found is None:
-            return []
-        prefix = f"{found}/" if found else ""
-        return sorted(p[len(prefix) :] for p in self.nodes if p.startswith(prefix) and "/" not in p[len(prefix) :])
+        return [*self._children.get(found, [])] if found is not None else []
+
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for path in sorted(self.nodes):
+            folder, _, name = path.rpartition("/")
+            names.setdefault(folder, []).append(name)
+        return names
 
     def read(self, path: str) -> bytes | None:
         """The content of a regular file, links followed, or None when there is none.
@@ -151,6 +157,7 @@ class Overlay:
         below: dict[str, Node] = {}
         hidden: dict[str, int] = {}
         opaque: dict[str, int] = {}
+        folders: dict[str, int | None] = {"": self._opaque.get("")}
 
         def take(path: str, info: tarfile.TarInfo) -> int | None:
             directory, _, name = path.rpartition("/")
@@ -159,7 +166,7 @@ class Overlay:
             elif name.startswith(_WHITEOUT):
                 hidden[posixpath.join(directory, name[len(_WHITEOUT) :])] = number
             elif path:
-                hider = self._hider(path)
+                hider = self._hider(path, folders)
                 if hider is not None:
                     return hider
                 below[path] = Node(number, info)
@@ -174,26 +181,34 @@ class Overlay:
         """What all layers together come to; ``kept`` is content by layer and path."""
         nodes = dict(self.nodes)
         for path, node in self.nodes.items():
-            for parent in parents(path):
-                if parent not in nodes:
-                    nodes[parent] = Node(node.layer, _directory(parent))
+            parent = path.rpartition("/")[0]
+            # Where one is there, those above it are, too, or it brings them itself.
+            while parent and parent not in nodes:
+                nodes[parent] = Node(node.layer, _directory(parent))
+                parent = parent.rpartition("/")[0]
         return FileSystem(layers, nodes, kept)
 
-    def _hider(self, path: str) -> int | None:
+    def _hider(self, path: str, folders: dict[str, int | None]) -> int | None:
+        """The layer that hides a path; ``folders`` is what hides all below a folder, as far as it was asked for."""
         if path in self.nodes:
             return self.nodes[path].layer
         if path in self._hidden:
             return self._hidden[path]
-        if "" in self._opaque:
-            return self._opaque[""]
-        for parent in parents(path):
-            for hiding in (self._hidden, self._opaque):
-                if parent in hiding:
-                    return hiding[parent]
-            node = self.nodes.get(parent)
-            if node is not None and not node.info.isdir():
-                return node.layer
-        return None
+        folder = path.rpartition("/")[0]
+        if folder not in folders:
+            for parent in parents(path):
+                if parent not in folders:
+                    above = folders[parent.rpartition("/")[0]]
+                    folders[parent] = above if above is not None else self._hider_below(parent)
+        return folders[folder]
+
+    def _hider_below(self, folder: str) -> int | None:
+        """The layer that hides what lower ones have in a folder, those above it aside."""
+        for hiding in (self._hidden, self._opaque):
+            if folder in hiding:
+                return hiding[folder]
+        node = self.nodes.get(folder)
+        return node.layer if node is not None and not node.info.isdir() else None
 
 
 def _directory(path: str) -> tarfile.TarInfo:

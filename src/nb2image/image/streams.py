@@ -8,6 +8,8 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from struct import Struct
 from typing import IO, Any, BinaryIO, cast
 
 from nb2image.errors import NotAnImage
@@ -16,8 +18,6 @@ from nb2image.image.model import Layer
 __all__ = ["BoundedTarInfo", "checked", "damaged", "decompressed", "layer_members", "layer_tar"]
 
 _BUFFER = 1 << 20
-# tarfile copies what is left of its buffer at every header.
-_TAR_BUFFER = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LARGEST_EXTENSION = 1 << 20
@@ -29,15 +29,84 @@ def damaged(where: str, what: str) -> NotAnImage:
     return NotAnImage(f"{where}: {what}.", hint="The image is damaged or incomplete; export or copy it again.")
 
 
+_BLOCK = 512
+_HEADER = Struct("100s8s8s8s12s12s8sc100s8x32s32s8s8s155s12x")
+_PLAIN = frozenset(b"0125")
+"""Files, hard links, symbolic links, directories."""
+
+
 class BoundedTarInfo(tarfile.TarInfo):
-    """Refuses extension headers that `tarfile` would read into memory whatever their size."""
+    """Refuses extension headers that `tarfile` would read into memory whatever their size, and reads those that nearly
+    all are in a third of its time: images have tens of thousands."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedTarInfo:
+        if len(buf) == _BLOCK and buf[156] in _PLAIN:
+            try:
+                return cls._plain(bytes(buf), encoding, errors)
+            except ValueError:
+                pass  # numbers in another notation, or a damaged header: as `tarfile` has it
         info = super().frombuf(buf, encoding, errors)
         if info.type in (*_EXTENSIONS, tarfile.GNUTYPE_LONGLINK) and info.size > _LARGEST_EXTENSION:
             raise tarfile.ReadError("an extension header of more than 1 MiB")
         return info
+
+    @classmethod
+    def _plain(cls, buf: bytes, encoding: str, errors: str) -> BoundedTarInfo:
+        """A header with numbers in octal digits (POSIX.1-1988, "ustar"). Raises ValueError for any other."""
+        name, mode, uid, gid, size, mtime, check, kind, link, user, group, major, minor, prefix = _HEADER.unpack(buf)
+        if sum(buf) - sum(check) + 8 * 32 != _octal(check):
+            raise ValueError
+        info = cls(name.partition(b"\0")[0].decode(encoding, errors))
+        info.mode, info.uid, info.gid = _octal(mode), _octal(uid), _octal(gid)
+        info.size, info.mtime, info.chksum = _octal(size), _octal(mtime), _octal(check)
+        info.type = kind
+        info.linkname = link.partition(b"\0")[0].decode(encoding, errors)
+        info.uname, info.gname = _text(user, encoding, errors), _text(group, encoding, errors)
+        info.devmajor, info.devminor = _octal(major), _octal(minor)
+        if kind == tarfile.DIRTYPE:
+            info.name = info.name.rstrip("/")
+        if prefix[0]:
+            info.name = f"{_text(prefix, encoding, errors)}/{info.name}"
+        return info
+
+
+@lru_cache(1 << 14)
+def _octal(field: bytes) -> int:
+    """A number of a header. Raises ValueError for one in base 256, and for none."""
+    return int(field.partition(b"\0")[0].strip() or b"0", 8)
+
+
+@lru_cache(1 << 10)
+def _text(field: bytes, encoding: str, errors: str) -> str:
+    return field.partition(b"\0")[0].decode(encoding, errors)
+
+
+class _Forward:
+    """A stream that `tarfile` may treat as a file, as long as it only goes forward; its own way of doing so copies
+    each byte in Python."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._position += len(data)
+        return data
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET or position < self._position:
+            raise tarfile.StreamError("seeking backwards is not allowed")
+        while self._position < position:
+            skipped = len(self._stream.read(min(position - self._position, _BUFFER)))
+            self._position += skipped
+            if not skipped:
+                break
+        return self._position
 
 
 class _Checked(io.RawIOBase):
@@ -155,7 +224,7 @@ def layer_members(layer: Layer, sized: Callable[[int], None] = lambda _: None) -
     """
     with layer_tar(layer) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=_TAR_BUFFER, tarinfo=BoundedTarInfo) as tar:
+            with tarfile.open(fileobj=cast(IO[bytes], _Forward(stream)), mode="r:", tarinfo=BoundedTarInfo) as tar:
                 yield tar
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise damaged(f"layer {layer.descriptor.digest}", f"its tar cannot be read ({error})") from error
