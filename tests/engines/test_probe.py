@@ -53,6 +53,15 @@ def test_a_debian_that_apt_and_dpkg_made(notebooks: Notebooks, bullseye: Path, t
     assert (found["distribution"]["id"], found["distribution"]["version"]) == ("debian", "11")
     # The C library of this base is glibc, whatever else is installed.
     assert found["libc"] == {"name": "glibc", "version": "2.31"}
+    listed = subprocess.run(["tar", "-tf", str(bullseye)], check=True, capture_output=True, text=True).stdout
+    names = {line.rpartition("/")[2] for line in listed.splitlines() if "/usr/lib/x86_64-linux-gnu/lib" in line}
+    # Links to what ends in a version are names, too.
+    assert {"libz.so.1", "libcrypt.so.1", "libstdc++.so.6"} <= set(found["libraries"]["sonames"]) & names
+    assert found["libraries"]["versions"] == {
+        "GLIBC": "GLIBC_2.31",
+        "GLIBCXX": "GLIBCXX_3.4.28",
+        "CXXABI": "CXXABI_1.3.12",
+    }
     (python,) = found["pythons"]
     assert (python["path"], python["version"], python["pip"]) == ("/usr/bin/python3.9", "3.9.2", None)
     assert [(each["name"], each["folder"]) for each in python["distributions"]] == [

@@ -7,25 +7,39 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from nb2image.abi.elf import MAGIC, WHOLE, Damaged, Machine, SharedObject, machine_of, read_object
+from nb2image.abi.elf import MAGIC, Damaged, Kept, Machine, SharedObject, machine_of, read_object
 from nb2image.abi.wheel import looks_shared
 from nb2image.cache import Store, digest_of_key
 from nb2image.image.filesystem import FileSystem, Overlay, members
 from nb2image.image.model import Image
 
-__all__ = ["MACHINES", "Library", "Provided", "known_provided", "provided_by"]
+__all__ = [
+    "MACHINES",
+    "Library",
+    "Part",
+    "Provided",
+    "is_part",
+    "known_provided",
+    "provided_by",
+    "provided_in",
+    "read_part",
+]
 
 MACHINES = {"amd64": Machine(64, "X86_64"), "arm64": Machine(64, "AARCH64")}
 """By the architectures that images name."""
 _KIND = "provides"
-_FORMAT = 2
+_FORMAT = 3
 _TRUSTED = ("lib", "usr/lib", "lib64", "usr/lib64")
 _CONFIGURATION = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?")
 _PROGRAM = re.compile(r"(?:usr/(?:local/)?)?s?bin/([^/]+)")
 _LARGEST_CONFIGURATION = 1 << 16
 _MOST_LIBRARIES = 50_000
+_PIECE = 1 << 20
+
+Part: TypeAlias = SharedObject | str
+"""A shared object, or a text that configures the loader."""
 
 
 class Library(NamedTuple):
@@ -76,12 +90,7 @@ def provided_by(image: Image, store: Store | None = None) -> Provided:
     """
     if store is not None and (known := known_provided(image, store)) is not None:
         return known
-    architecture = image.platform.architecture
-    machine = MACHINES.get(architecture, Machine(64, architecture))
-    files, objects, texts = _read(image)
-    libraries = _libraries(files, objects, machine)
-    programs = frozenset(match[1] for path in files.nodes if (match := _PROGRAM.fullmatch(path)))
-    provided = Provided(machine, _folders(files, texts, _search(image)), libraries, programs)
+    provided = provided_in(image, *_read(image))
     if store is not None:
         store.put_record(_KIND, _key(image), _to_record(provided))
     return provided
@@ -102,41 +111,61 @@ def _search(image: Image) -> str:
     return image.config.env.get("LD_LIBRARY_PATH", "")
 
 
-def _read(image: Image) -> tuple[FileSystem, dict[tuple[int, str], SharedObject], dict[tuple[int, str], str]]:
-    """The merged file system; of each layer and path the shared objects, and the loader's configuration."""
+def provided_in(image: Image, files: FileSystem, parts: Mapping[tuple[int, str], Part]) -> Provided:
+    """The same of an image that somebody else reads: its merged file system, and what `read_part` made of the regular
+    files that `is_part` named, by layer and path."""
+    architecture = image.platform.architecture
+    machine = MACHINES.get(architecture, Machine(64, architecture))
+    objects = {place: part for place, part in parts.items() if isinstance(part, SharedObject)}
+    texts = {place: part for place, part in parts.items() if isinstance(part, str)}
+    programs = frozenset(match[1] for path in files.nodes if (match := _PROGRAM.fullmatch(path)))
+    folders = _folders(files, texts, _search(image))
+    return Provided(machine, folders, _libraries(files, objects, machine), programs)
+
+
+def is_part(path: str) -> bool:
+    """Whether a file tells of the libraries of its image: by its name it is one, or configures the loader."""
+    return looks_shared(path) or _CONFIGURATION.fullmatch(path) is not None
+
+
+def read_part(path: str, size: int, stream: Any) -> Part | None:
+    """What such a file of ``size`` bytes tells, read once from front to back; None: nothing."""
+    if _CONFIGURATION.fullmatch(path):  # which by its name could be a library
+        text: bytes = stream.read(_LARGEST_CONFIGURATION)
+        return text.decode("utf-8", "replace")
+    piece: bytes = stream.read(_PIECE)
+    if not piece.startswith(MAGIC):
+        return None
+    machine = machine_of(piece)
+    kept = Kept(size)
+    while piece:
+        kept.add(piece)
+        piece = stream.read(_PIECE)
+    try:
+        return read_object(lambda: (), size, kept)
+    except Damaged:
+        # Of a giant whose names stand in another place than linkers put them, only the file's own is known.
+        return SharedObject(machine, None, (), (), (), {}, ()) if machine else None
+
+
+def _read(image: Image) -> tuple[FileSystem, dict[tuple[int, str], Part]]:
     overlay = Overlay()
-    objects: dict[tuple[int, str], SharedObject] = {}
-    texts: dict[tuple[int, str], str] = {}
+    parts: dict[tuple[int, str], Part] = {}
     for number in range(len(image.layers) - 1, -1, -1):
         layer = image.layers[number]
         with overlay.layer(number) as take:
             for path, info, tar in members(layer):
                 if take(path, info) is not None or not info.isreg():
                     continue
-                library, configuration = looks_shared(path), _CONFIGURATION.fullmatch(path)
-                if not (library or configuration) or len(objects) > _MOST_LIBRARIES:
+                if not is_part(path) or len(parts) > _MOST_LIBRARIES:
                     continue
                 stream = tar.extractfile(info)
                 if stream is None:
                     continue
                 with stream:
-                    if configuration:
-                        texts[number, path] = stream.read(_LARGEST_CONFIGURATION).decode("utf-8", "replace")
-                    elif (found := _object(stream)) is not None:
-                        objects[number, path] = found
-    return overlay.merged(image.layers, {}), objects, texts
-
-
-def _object(stream: Any) -> SharedObject | None:
-    if stream.read(4) != MAGIC:
-        return None
-    # A tar is read once, front to back: of a giant (cuBLAS has half a gigabyte) only the name is known then.
-    data = MAGIC + stream.read(WHOLE - 4)
-    try:
-        return read_object(lambda: [data], len(data))
-    except Damaged:
-        machine = machine_of(data)
-        return SharedObject(machine, None, (), (), (), {}, ()) if machine else None
+                    if (found := read_part(path, info.size, stream)) is not None:
+                        parts[number, path] = found
+    return overlay.merged(image.layers, {}), parts
 
 
 def _libraries(

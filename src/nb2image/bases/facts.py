@@ -11,7 +11,7 @@ import json
 import posixpath
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from packaging.version import InvalidVersion, Version
 
 from nb2image.bases import packages
+from nb2image.bases.cuda import cuda_in
 from nb2image.cache import Store, digest_of_key
 from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem, read_filesystem
@@ -137,7 +138,7 @@ def _read(image: Image, files: FileSystem) -> Target:
             continue
         seen.add(found)
         try:
-            return replace(python_at(files, found, image.platform), cuda=_cuda(image, files))
+            return replace(python_at(files, found, image.platform), cuda=cuda_in(files, image.config.env).target)
         except Unfit as reason:
             passed_over.append(f"/{found}: {reason}")
     raise NotAnImage(
@@ -333,39 +334,3 @@ def _site_packages(files: FileSystem, library: str, minor: str) -> PurePosixPath
     # Fedora keeps platform-independent packages in lib although its standard library is in lib64.
     lib = posixpath.dirname(posixpath.dirname(library))
     return PurePosixPath("/", lib, "lib", f"python{minor}", "site-packages")
-
-
-# -- CUDA --------------------------------------------------------------------------------------------
-
-_CUDA_LIBRARY = re.compile(r"(?:.*/)?lib(cudart|cudnn|cublas)\.so\.(\d+(?:\.\d+)*)")
-
-
-def _cuda(image: Image, files: FileSystem) -> Cuda | None:
-    """The CUDA libraries of the image: the files decide whether there are any, and tell their version where they are
-    named in full (``libcudart.so.11.2.152``); the variables that NVIDIA's images set tell what files do not."""
-    found: dict[str, list[Version]] = {}
-    for path in files.nodes:
-        # Those of an environment's own wheels (nvidia/cuda_runtime/lib) serve that environment only.
-        if "-packages/" not in path and (name := _CUDA_LIBRARY.fullmatch(path)):
-            found.setdefault(name[1], []).append(Version(name[2]))
-    if "cudart" not in found:
-        return None
-    version = _minor_version(found["cudart"], image.config.env, "CUDA_VERSION")
-    if version is None:
-        return None
-    cudnn = _minor_version(found.get("cudnn", ()), image.config.env, "NV_CUDNN_VERSION", "CUDNN_VERSION")
-    return Cuda(version, cudnn, "cublas" in found)
-
-
-def _minor_version(files: Sequence[Version], env: Mapping[str, str], *variables: str) -> Version | None:
-    """``X.Y`` by the longest name of a library, or where that has the major version only, by a variable that agrees."""
-    if not files:
-        return None
-    best = max(files, key=lambda each: (len(each.release), each))
-    if len(best.release) >= 3:
-        return Version(f"{best.major}.{best.minor}")
-    for variable in variables:
-        stated = re.match(r"(\d+)\.(\d+)", env.get(variable, ""))
-        if stated and int(stated[1]) == best.major:
-            return Version(f"{stated[1]}.{stated[2]}")
-    return Version(str(best.major)) if best.major else None

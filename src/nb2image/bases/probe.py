@@ -8,18 +8,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nb2image.abi.base import Provided, is_part, provided_in, read_part
 from nb2image.bases.cuda import Cuda, cuda_in
 from nb2image.bases.facts import Unfit, candidates, glibc_in, holds_facts, python_at, standard_library
 from nb2image.bases.packages import Distribution, distribution_of, system_packages
 from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem
 from nb2image.image.model import DEFAULT_PATH, Image
-from nb2image.inspection.scan import scan
+from nb2image.inspection.scan import PartReader, scan
 from nb2image.inspection.words import utf8
 from nb2image.progress import Listener
 from nb2image.target.model import Platform
 
-__all__ = ["Installed", "Libc", "PackageDatabase", "Probe", "Python", "document", "probe"]
+__all__ = ["Installed", "Libc", "Libraries", "PackageDatabase", "Probe", "Python", "document", "probe"]
 
 _PROGRAM = re.compile(r"(?:.*/)?bin/python3(?:\.\d+)?t?")
 _PACKAGES = re.compile(r"(?:.+/)?python(3(?:\.\d+)?)t?/(?:site|dist)-packages")
@@ -28,6 +29,7 @@ _MUSL = re.compile(r"(?:usr/)?lib/ld-musl-[^/]+\.so\.1")
 _MUSL_PROGRAM = re.compile(rf"{_MUSL.pattern}|(?:usr/)?lib/[^/]+-linux-musl/libc\.so")
 """Debian's loader is a link to its libc.so, elsewhere it is the other way round."""
 _MUSL_VERSION = re.compile(rb"\0(1\.\d\.\d{1,2})(?:-git[^\0]*)?\0")
+_VERSIONED = {"GLIBC": "libc.so.6", "GLIBCXX": "libstdc++.so.6", "CXXABI": "libstdc++.so.6"}
 _DPKG = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")
 _APK = "lib/apk/db/installed"
 _RPM = re.compile(r"(?:var/lib|usr/lib/sysimage)/rpm/(?:rpmdb\.sqlite|Packages\.db|Packages)")
@@ -78,6 +80,16 @@ class Python:
 
 
 @dataclass(frozen=True)
+class Libraries:
+    """``sonames`` are what the loader finds without being told where; ``versions`` the newest symbol versions by their
+    names' beginnings, which say what wheels may have been linked to: ``GLIBC``, ``GLIBCXX`` and ``CXXABI``, the last
+    two of libstdc++, if there is one."""
+
+    sonames: tuple[str, ...]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Probe:
     """``size`` is that of the layers as they are stored, ``files`` that of the regular files to be seen, in bytes.
 
@@ -91,6 +103,7 @@ class Probe:
     layers: int
     distribution: Distribution | None
     libc: Libc | None
+    libraries: Libraries
     pythons: tuple[Python, ...]
     elsewhere: tuple[Installed, ...]
     databases: tuple[PackageDatabase, ...]
@@ -112,7 +125,8 @@ def probe(image: Image, where: str, listener: Listener) -> Probe:
 
     Raises `NotAnImage` when a layer is damaged.
     """
-    files = scan(image, where, listener, keep=_keeps).files
+    scanned = scan(image, where, listener, keep=_keeps, reader=PartReader(is_part, read_part))
+    files = scanned.files
     owned, elsewhere, pythons = _installed(files), [], []
     interpreters = list(_interpreters(image, files))
     for path in interpreters:
@@ -129,6 +143,7 @@ def probe(image: Image, where: str, listener: Listener) -> Probe:
         layers=len(image.layers),
         distribution=distribution_of(files),
         libc=_libc(files),
+        libraries=_libraries(provided_in(image, files, scanned.parts)),
         pythons=tuple(pythons),
         elsewhere=tuple(elsewhere),
         databases=tuple(_databases(files)),
@@ -235,6 +250,13 @@ def _libc(files: FileSystem) -> Libc | None:
     return None
 
 
+def _libraries(provided: Provided) -> Libraries:
+    newest = {prefix: provided.newest(soname, f"{prefix}_") for prefix, soname in _VERSIONED.items()}
+    return Libraries(
+        tuple(sorted(provided.sonames)), {prefix: version for prefix, version in newest.items() if version is not None}
+    )
+
+
 def _databases(files: FileSystem) -> Iterator[PackageDatabase]:
     if any(_DPKG.fullmatch(path) for path in files.nodes):
         yield PackageDatabase("dpkg", len(system_packages(files)))
@@ -251,6 +273,7 @@ def document(found: Probe, reference: str) -> dict[str, Any]:
     made["platform"] = str(found.platform)
     made["distribution"] = found.distribution._asdict() if found.distribution else None
     made["env"] = dict(found.env)
+    made["libraries"] = {"sonames": list(found.libraries.sonames), "versions": dict(found.libraries.versions)}
     value: dict[str, Any] = _written({"format": 1, "reference": reference, **made})
     return value
 

@@ -37,6 +37,7 @@ def _rows(found: Probe) -> Iterator[tuple[str, str]]:
     yield "size", f"{shown(found.size)} stored in {_count(found.layers, 'layer')}, {shown(found.files)} of files"
     yield "system", found.distribution.title if found.distribution else "none that os-release tells"
     yield "C library", _libc(found)
+    yield "libraries", _libraries(found)
     for each in found.databases:
         count = f"{each.packages} of {each.kind}" if each.packages is not None else f"a database of {each.kind}"
         yield "packages", count
@@ -70,6 +71,13 @@ def _libc(found: Probe) -> str:
     version = f" {found.libc.version}" if found.libc.version else ""
     note = "; wheels for manylinux do not install on it" if found.libc.name == "musl" else ""
     return f"{found.libc.name}{version}{note}"
+
+
+def _libraries(found: Probe) -> str:
+    number = len(found.libraries.sonames)
+    versions = list(found.libraries.versions.values())
+    lacking = [] if "GLIBCXX" in found.libraries.versions else ["no libstdc++"]
+    return ", ".join([f"{number:,} that the loader finds", *versions, *lacking])
 
 
 def _python(found: Probe, python: Python) -> str:

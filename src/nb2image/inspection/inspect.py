@@ -49,7 +49,7 @@ def inspect(
 
     Raises `NotAnImage` when a layer is damaged.
     """
-    scanned = scan(image, provenance.reference, listener, **({"hashed": hashed} if hashed is not None else {}))
+    scanned = scan(image, provenance.reference, listener, hashed=hashed)
     return inspect_scanned(image, provenance, scanned)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import tarfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO, Any
 
 from nb2image.errors import NotAnImage
 from nb2image.image.filesystem import FileSystem, Overlay, content, members, normal
@@ -18,7 +20,7 @@ from nb2image.parallel import in_parallel
 from nb2image.processes import workers
 from nb2image.progress import Advanced, Listener, stage
 
-__all__ = ["DPKG", "LOCK", "Scan", "is_whiteout", "scan"]
+__all__ = ["DPKG", "LOCK", "PartReader", "Scan", "is_whiteout", "scan"]
 
 DPKG = "var/lib/dpkg"
 LOCK = "opt/nb2image/pylock.toml"
@@ -32,6 +34,7 @@ _KEPT = re.compile(
 _LARGEST_KEPT = 32 << 20
 _MOST_KEPT = 256 << 20
 _MOST_MEMBERS = 2_000_000
+_MOST_PARTS = 50_000
 _LONGEST_PATH = 4096
 """Bytes of Linux's longest (PATH_MAX)."""
 
@@ -41,6 +44,7 @@ class _Read:
     members: Mapping[str, tarfile.TarInfo]
     kept: Mapping[str, bytes]
     digests: Mapping[str, str]
+    parts: Mapping[str, Any]
     raw: int
 
 
@@ -48,7 +52,8 @@ class _Read:
 class Scan:
     """``files`` is what a container sees; ``kept`` the content of the files that were to be kept, by path;
     ``raw`` the bytes of each layer's tar, ``counted`` its files and their bytes; ``digests`` the sha256 of files by
-    path, hard links among them, of the layers that it was asked for."""
+    path, hard links among them, of the layers that it was asked for; ``parts`` what its reader made of files, by layer
+    and path."""
 
     files: FileSystem
     kept: Mapping[str, bytes]
@@ -56,6 +61,16 @@ class Scan:
     raw: tuple[int, ...]
     counted: tuple[tuple[int, int], ...]
     digests: Mapping[str, str]
+    parts: Mapping[tuple[int, str], Any]
+
+
+@dataclass(frozen=True)
+class PartReader:
+    """What else is to be read of an image: ``read`` makes something of a regular file that ``wanted`` names, from its
+    path, its size and its content, and None where it tells nothing."""
+
+    wanted: Callable[[str], bool]
+    read: Callable[[str, int, IO[bytes]], object | None]
 
 
 class _Budget:
@@ -83,10 +98,6 @@ def is_whiteout(path: str) -> bool:
     return path.rpartition("/")[2].startswith(".wh.")
 
 
-def _no_digests(_: str) -> bool:
-    return False
-
-
 def _tells_owners(path: str) -> bool:
     return _KEPT.fullmatch(path) is not None
 
@@ -96,11 +107,13 @@ def scan(
     where: str,
     listener: Listener,
     *,
-    hashed: Callable[[str], bool] = _no_digests,
+    hashed: Callable[[str], bool] | None = None,
     keep: Callable[[str], bool] = _tells_owners,
+    reader: PartReader | None = None,
 ) -> Scan:
-    """Read every layer, checking its digests; ``hashed`` says of a diff ID whether to hash the layer's files, ``keep``
-    of a path whether to keep the content of the regular file there.
+    """Read every layer, checking its digests; ``hashed`` says of a diff ID whether to hash the layer's files (None: of
+    none), ``keep`` of a path whether to keep the content of the regular file there; ``reader`` looks at files besides,
+    where they are not hashed.
 
     Raises `NotAnImage` for a layer that is damaged.
     """
@@ -118,7 +131,10 @@ def scan(
     with (
         stage(listener, "read", where, total=total, unit="bytes"),
         in_parallel(
-            lambda layer: _read(layer, budget, hashed(layer.diff_id), keep), work, workers=workers(), stop=stop
+            lambda layer: _read(layer, budget, hashed is not None and hashed(layer.diff_id), keep, reader),
+            work,
+            workers=workers(),
+            stop=stop,
         ) as done,
     ):
         for layer, found in done:
@@ -127,11 +143,12 @@ def scan(
     return _overlaid(image, [read[layer.diff_id] for layer in image.layers])
 
 
-def _read(layer: Layer, budget: _Budget, hashed: bool, keep: Callable[[str], bool]) -> _Read:
+def _read(layer: Layer, budget: _Budget, hashed: bool, keep: Callable[[str], bool], reader: PartReader | None) -> _Read:
     found: dict[str, tarfile.TarInfo] = {}
     implied: set[str] = set()
     kept: dict[str, bytes] = {}
     digests: dict[str, str] = {}
+    parts: dict[str, object] = {}
     sizes: list[int] = []
     for path, info, tar in members(layer, sizes.append):
         if len(path) > _LONGEST_PATH:
@@ -146,16 +163,23 @@ def _read(layer: Layer, budget: _Budget, hashed: bool, keep: Callable[[str], boo
         found[path] = info
         kept.pop(path, None)
         digests.pop(path, None)
+        parts.pop(path, None)
+        read_in = reader is not None and info.isreg() and reader.wanted(path) and len(parts) < _MOST_PARTS
         if info.isreg() and info.size <= _LARGEST_KEPT and keep(path):
             budget.spend(layer, kept=info.size)
             kept[path] = content(tar, info, layer)
             if hashed:
                 digests[path] = hashlib.sha256(kept[path]).hexdigest()
+            if reader is not None and read_in:
+                parts[path] = reader.read(path, info.size, io.BytesIO(kept[path]))
         elif hashed and info.isreg():
             digests[path] = _sha256(tar, info)
         elif hashed and info.islnk() and (linked := digests.get(normal(info.linkname))) is not None:
             digests[path] = linked
-    return _Read(found, kept, digests, sizes[0])
+        elif reader is not None and read_in and (stream := tar.extractfile(info)) is not None:
+            with stream:
+                parts[path] = reader.read(path, info.size, stream)
+    return _Read(found, kept, digests, parts, sizes[0])
 
 
 def _sha256(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str:
@@ -197,4 +221,10 @@ def _overlaid(image: Image, read: Sequence[_Read]) -> Scan:
         if (digest := read[node.layer].digests.get(path)) is not None
     }
     raw = tuple(each.raw for each in read)
-    return Scan(merged, documents, tuple(hidden), raw, tuple(reversed(counted)), digests)
+    parts = {
+        (number, path): part
+        for number, each in enumerate(read)
+        for path, part in each.parts.items()
+        if part is not None
+    }
+    return Scan(merged, documents, tuple(hidden), raw, tuple(reversed(counted)), digests, parts)

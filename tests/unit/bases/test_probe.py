@@ -14,6 +14,7 @@ from nb2image.errors import NotAnImage
 from nb2image.image.layout import write_layout
 from nb2image.layers.entry import HardLink, Link
 from nb2image.progress import Silent
+from tests.unit.abi.making import shared_object
 from tests.unit.bases.test_facts import DEBIAN, LIBC, elf, slim
 from tests.unit.image.making import files_of, image_of, layer_of
 
@@ -133,6 +134,39 @@ def test_cuda_is_read_from_environment_and_libraries_but_not_from_wheels() -> No
     )
     bare = probed(libraries).cuda
     assert (bare.version, bare.cudnn, bare.driver) == ("12.4.127", "9.1.0", None)
+
+
+def test_shared_libraries_are_told_with_their_newest_symbol_versions() -> None:
+    folder = "usr/lib/x86_64-linux-gnu"
+    found = probed(
+        {
+            **SYSTEM,
+            f"{folder}/libc.so.6": shared_object("libc.so.6", defines=["GLIBC_2.4", "GLIBC_2.36", "GLIBC_PRIVATE"]),
+            f"{folder}/libstdc++.so.6": Link("libstdc++.so.6.0.30"),
+            f"{folder}/libstdc++.so.6.0.30": shared_object(
+                "libstdc++.so.6", defines=["GLIBCXX_3.4.9", "GLIBCXX_3.4.30", "CXXABI_1.3", "CXXABI_1.3.13"]
+            ),
+            "opt/vendor/libvendor.so.1": shared_object("libvendor.so.1"),
+            "opt/hidden/libhidden.so.1": shared_object("libhidden.so.1"),
+            "etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n",
+            "etc/ld.so.conf.d/vendor.conf": b"/opt/vendor\n",
+            f"{folder}/libtext.so": b"INPUT(-lvendor)",
+        }
+    )
+    assert found.libraries.sonames == ("libc.so.6", "libstdc++.so.6", "libstdc++.so.6.0.30", "libvendor.so.1")
+    assert found.libraries.versions == {"GLIBC": "GLIBC_2.36", "GLIBCXX": "GLIBCXX_3.4.30", "CXXABI": "CXXABI_1.3.13"}
+    assert document(found, "x")["libraries"] == {
+        "sonames": list(found.libraries.sonames),
+        "versions": dict(found.libraries.versions),
+    }
+
+
+def test_a_library_of_an_upper_layer_counts_and_one_that_is_deleted_does_not() -> None:
+    place = "usr/lib/libone.so.1"
+    found = probed({place: shared_object("libone.so.1")}, {"usr/lib/.wh.libone.so.1": b""})
+    assert found.libraries.sonames == ()
+    found = probed({place: b"text"}, {place: shared_object("libone.so.1")})
+    assert found.libraries.sonames == ("libone.so.1",)
 
 
 def test_a_python_of_another_architecture_is_told_and_not_used() -> None:
