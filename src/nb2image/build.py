@@ -171,7 +171,12 @@ def _environments(plan: Plan) -> Sequence[tuple[str, Sequence[Chosen]]]:
 def _with_sources_built(plan: Plan, base: Base, store: Store, listener: Listener) -> Plan:
     from nb2image.sdists.build import Builder
 
-    with Builder(plan.lock, base, plan.request.own_settings, store, listener) as builder:
+    added: Sequence[Layer] = ()
+    if plan.system is not None:
+        from nb2image.system.add import named_layers
+
+        added = named_layers(plan, base, store, listener)
+    with Builder(plan.lock, base, plan.request.own_settings, store, listener, added=added) as builder:
         return plan.with_built([builder.build(source) for source in plan.sources])
 
 

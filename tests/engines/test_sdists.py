@@ -277,3 +277,23 @@ def test_for_another_processor_only_pure_packages_are_built(notebooks: Notebooks
     done = refused(notebooks, "build", *options(locked(tmp_path / "compiled", only)), *more)
     assert done.returncode == 42
     assert f"compiled code for linux/{machine} can only be built on such a machine." in done.stderr
+
+
+PSYCOPG2 = {"psycopg2": ("2.9.13", "d36784fc2dae69523ba4b79c7d1d1b4d6e83e87836874f111262f4db940b16a6")}
+
+
+def test_an_apt_file_names_what_a_build_needs(podman_daemon: Daemon, notebooks: Notebooks) -> None:
+    """psycopg2 asks ``pg_config``, a program of libpq-dev, how it is to be compiled."""
+    folder = locked(notebooks.folder / "psycopg2", PSYCOPG2)
+    without = refused(notebooks, "build", *options(folder), "-o", folder / "never.tar")
+    assert without.returncode == 42
+    assert "psycopg2-2.9.13.tar.gz cannot be built: the program pg_config is missing." in without.stderr
+    assert "libpq-dev" in without.stderr.partition("hint: ")[2]
+    (folder / "apt.txt").write_text("libpq-dev\n")
+    layout = notebooks.folder / "psycopg2-layout"
+    notebooks.run("build", *options(folder), "-t", "psycopg2", "-o", layout, "--progress", "none")
+    pulled = run_engine(podman_daemon, "pull", "--quiet", f"oci:{layout}:psycopg2:latest", check=True).stdout.strip()
+    code = "import psycopg2; print(psycopg2.__libpq_version__ > 150000)"
+    done = run_container(podman_daemon, pulled, "-c", code, entrypoint="/opt/kernel/bin/python", network="none")
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    run_engine(podman_daemon, "rmi", "--force", pulled)

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,8 +20,16 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from nb2image.bases.model import Base
 from nb2image.cache import Store, digest_of_key
-from nb2image.errors import BadWheel, NoCompiler, SdistFailed, Unwritable
-from nb2image.image.model import Image
+from nb2image.errors import (
+    BadSignature,
+    BadWheel,
+    IndexFailure,
+    NoCompiler,
+    SdistFailed,
+    SystemPackagesUnusable,
+    Unwritable,
+)
+from nb2image.image.model import Image, Layer
 from nb2image.index.download import download, locked_file
 from nb2image.index.settings import IndexSettings
 from nb2image.layers.directory import write_directory
@@ -31,7 +39,7 @@ from nb2image.progress import Finished, Listener, Note, Started
 from nb2image.runtime.entries import environment_entries
 from nb2image.sandbox.choose import Absent, choose_sandbox
 from nb2image.sandbox.model import FOLDER, Limits, Outcome, Sandbox, discard, open_output
-from nb2image.sdists.failure import lacks_compiler, last_lines, reason
+from nb2image.sdists.failure import lacks_compiler, last_lines, missing_path, reason
 from nb2image.sdists.requirements import BuildRequirement, Moment, as_of, build_locks_digest, pinned
 from nb2image.sizes import shown
 from nb2image.target.model import Platform, Target
@@ -86,7 +94,8 @@ class _Room:
 
 class Builder:
     """Builds the source distributions of one lock for one base; use as a context manager, since it may keep a
-    connection to an engine. ``sandbox`` and ``limits`` are there for tests."""
+    connection to an engine. ``added`` are layers of Debian packages over the base (``apt.txt``). ``sandbox`` and
+    ``limits`` are there for tests."""
 
     def __init__(
         self,
@@ -96,11 +105,13 @@ class Builder:
         store: Store,
         listener: Listener,
         *,
+        added: Sequence[Layer] = (),
         sandbox: Sandbox | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._lock = lock
         self._base = base
+        self._added = tuple(added)
         self._settings = settings
         self._store = store
         self._listener = listener
@@ -138,12 +149,17 @@ class Builder:
     def _requirements_key(self, source: Source) -> str:
         # Where no date decides, the locks that ship with nb2image do.
         deciding = self._moment.key or build_locks_digest(self._base.target.minor)
-        return digest_of_key(BUILD, sorted(source.sdist.hashes.items()), self._base.image.digest, deciding)
+        return digest_of_key(BUILD, sorted(source.sdist.hashes.items()), *self._ground, deciding)
 
     def _build_key(self, source: Source, requirements: Sequence[BuildRequirement]) -> str:
         python = str(self._base.target.python)
         hashes = sorted(source.sdist.hashes.items())
-        return digest_of_key(BUILD, hashes, python, self._base.image.digest, [list(each) for each in requirements])
+        return digest_of_key(BUILD, hashes, python, *self._ground, [list(each) for each in requirements])
+
+    @property
+    def _ground(self) -> list[str]:
+        """What builds stand on: the base's digest, and what is laid over it."""
+        return [self._base.image.digest, *(layer.diff_id for layer in self._added)]
 
     def _known(self, source: Source, requirements: tuple[BuildRequirement, ...]) -> BuiltWheel | None:
         record = self._store.get_record("build", self._build_key(source, requirements))
@@ -225,8 +241,8 @@ class Builder:
             except NoCompiler as error:
                 self._no_compiler = error
             else:
-                return _Room(image, self._base.target, True)
-        return _Room(self._base.image, self._base.target, False)
+                return _Room(image.with_layers(self._added), self._base.target, True)
+        return _Room(self._base.image.with_layers(self._added), self._base.target, False)
 
     def _native(self, architecture: str) -> Base:
         from nb2image.bases.debian.provider import DebianProvider
@@ -400,9 +416,37 @@ class Builder:
             if lacks_compiler(outcome.log) and self._ready().architecture != platform.architecture:
                 why = f"it needs a compiler, and compiled code for {platform} can only be built on such a machine"
                 hint = "Build there, or lock a version that has wheels."
-            elif self._no_compiler is not None and lacks_compiler(outcome.log):
-                hint = self._no_compiler.hint
+            elif lacks_compiler(outcome.log):
+                hint = self._no_compiler.hint if self._no_compiler is not None else hint
+            elif (pattern := missing_path(outcome.log)) is not None:
+                hint = self._where_it_is(pattern) or hint
         raise SdistFailed(f"{sdist.filename} cannot be built: {why}.", hint=hint, details=last_lines(outcome.log))
+
+    def _where_it_is(self, pattern: str) -> str:
+        """What to do for a file of a library that a build lacks; empty for a base that is none of Debian's."""
+        from nb2image.system.installed import installed_in
+        from nb2image.system.sonames import packages_with_path
+
+        try:
+            installed = installed_in(self._base, self._store)
+        except SystemPackagesUnusable:
+            return ""
+        names: Sequence[str] = ()
+        if not self._settings.offline:
+            with suppress(IndexFailure, BadSignature):
+                names = packages_with_path(
+                    pattern, installed.suite, installed.architecture, self._store, self._listener
+                )
+        if not names:
+            return (
+                "If a package of Debian has it, write the package's name into apt.txt beside the notebook; "
+                "or lock a version that has wheels."
+            )
+        others = f" (so have {', '.join(names[1:4])})" if len(names) > 1 else ""
+        return (
+            f"Debian's package {names[0]} has it{others}: write its name into apt.txt beside the notebook; "
+            "or lock a version that has wheels."
+        )
 
 
 class _Unfit(Exception):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["lacks_compiler", "last_lines", "reason"]
+__all__ = ["lacks_compiler", "last_lines", "missing_path", "reason"]
 
 _LINES = 20
 _LONGEST = 500
@@ -18,6 +18,17 @@ _COMPILER = re.compile(
     r"|(?:fatal error|error): (?P<header>Python\.h): No such file"
     r"|Unknown compiler\(s\)|No CMAKE_C(?:XX)?_COMPILER could be found"
 )
+_HEADER = re.compile(r"fatal error: (?P<name>[^:\s]+): No such file or directory")
+_LIBRARY = re.compile(r"cannot find -l(?P<name>\S+?):?(?:\s|$)")
+_MODULE = re.compile(
+    r"No package '(?P<absent>[\w.+-]+)' found|Package '?(?P<sought>[\w.+-]+)'?(?:,.*,)? (?:was )?not found"
+    r"|Dependency \"(?P<dependency>[\w.+-]+)\" not found"
+)
+"""Of pkg-config and Meson."""
+_CONFIG = re.compile(
+    r"\b(?P<name>\w[\w.+]*[-_]config)'?(?: executable)?:? (?:is required|(?:command )?not found|No such file)"
+)
+"""Programs that say how their library is used."""
 _CALL = re.compile(r'  File "')
 _TOOLS = re.compile(r'  File "(?:/build/(?:worker\.py|env/)|/usr/lib/python|/usr/local/lib/python|<frozen )')
 
@@ -28,11 +39,10 @@ class _Rule(NamedTuple):
 
 
 _RULES = (
-    _Rule(
-        re.compile(r"fatal error: (?P<name>[^:\s]+): No such file or directory"),
-        lambda m: f"the header {m['name']} is missing",
-    ),
-    _Rule(re.compile(r"cannot find -l(?P<name>\S+?):?(?:\s|$)"), lambda m: f"the library {m['name']} is missing"),
+    _Rule(_HEADER, lambda m: f"the header {m['name']} is missing"),
+    _Rule(_LIBRARY, lambda m: f"the library {m['name']} is missing"),
+    _Rule(_CONFIG, lambda m: f"the program {m['name']} is missing"),
+    _Rule(_MODULE, lambda m: f"the library {m[m.lastgroup or 0]} is missing"),
     _Rule(
         re.compile(r"can't find Rust compiler|[Rr]ust(?: toolchain| compiler)? (?:is )?not (?:found|installed)"),
         lambda _: "it needs Rust, which no base has",
@@ -81,6 +91,21 @@ def reason(log: str) -> str:
         return "its build backend says nothing"
     words = lines[-1].removeprefix("SystemExit: ").removeprefix("error: ")
     return f"its build backend says {words[:200].rstrip('.')!r}"
+
+
+def missing_path(log: str) -> str | None:
+    """A pattern of the paths, relative to the root, where Debian would have the file of a library that a build asked
+    for and did not find; None where it failed for something else."""
+    log = _shortened(log)
+    if (found := _HEADER.search(log)) is not None:
+        return rf"usr/include/(?:\S+/)?{re.escape(found['name'])}"
+    if (found := _LIBRARY.search(log)) is not None:
+        return rf"usr/lib/(?:[\w-]+/)?lib{re.escape(found['name'])}\.so"
+    if (found := _CONFIG.search(log)) is not None and found["name"] != "pkg-config":
+        return rf"usr/bin/{re.escape(found['name'])}"
+    if (found := _MODULE.search(log)) is not None:
+        return rf"usr/(?:lib|share)/(?:[\w-]+/)?pkgconfig/{re.escape(found[found.lastgroup or 0])}\.pc"
+    return None
 
 
 def _shortened(log: str) -> str:

@@ -22,7 +22,7 @@ from nb2image.image.filesystem import read_filesystem
 from nb2image.layers.cached import CachedLayer, cached_layer
 from nb2image.layers.entry import Entry
 from nb2image.layers.write import WRITER
-from nb2image.progress import Listener, Note, Warned
+from nb2image.progress import Listener, Note, Silent, Warned
 from nb2image.system.installed import Installed, installed_in, installed_of_lock
 from nb2image.system.lay import LAYING, lay
 from nb2image.system.overlay import is_kept
@@ -34,7 +34,7 @@ from nb2image.system.wanted import APT_LOCK, Needed, Wanted, apt_file
 if TYPE_CHECKING:
     from nb2image.plan import Plan
 
-__all__ = ["SystemPackages", "delivered", "planned", "resolve", "system_layer"]
+__all__ = ["SystemPackages", "delivered", "named_layers", "planned", "resolve", "system_layer"]
 
 _KIND = "system-lock"
 _UNDONE = "system-undone"
@@ -140,6 +140,22 @@ def planned(plan: Plan, wanted: Sequence[Wanted], store: Store, listener: Listen
     if lock is not None:
         return _asked(plan, wanted, installed_of_lock(lock), store, listener)
     return _asked(plan, wanted, installed_in(plan.provider.deliver(candidate, listener), store), store, listener)
+
+
+def named_layers(plan: Plan, base: Base, store: Store, listener: Listener) -> tuple[CachedLayer, ...]:
+    """Layers with the packages that the plan's ``apt.txt`` names, as far as the base lacks them: what source
+    distributions are built over. Raises what `delivered` raises."""
+    if plan.system is None:
+        return ()
+    installed = installed_in(base, store)
+    system = plan.system
+    if system.lock.base != installed.digest:
+        system = _asked(plan, system.wanted, installed, store, listener)
+    offline = plan.request.settings.offline
+    # Programs that builds ask (pg_config) may be written in what is essential in Debian, which no package states.
+    perl = resolve([Wanted("perl-base", "", "a build")], installed, store, listener, offline=offline)
+    locks = [lock for lock in (perl.lock, system.lock) if lock.packages]
+    return tuple(system_layer(base, installed, lock, store, Silent(), offline=offline) for lock in locks)
 
 
 def delivered(

@@ -19,7 +19,7 @@ from nb2image.cache import Store, digest_of_key
 from nb2image.errors import IndexAnswered, NotCached
 from nb2image.progress import Listener, stage
 
-__all__ = ["SonameIndex", "read_sonames"]
+__all__ = ["SonameIndex", "packages_with_path", "read_sonames"]
 
 _KIND = "sonames"
 _FORMAT = 1
@@ -87,7 +87,8 @@ def _indexed(file: Path, architecture: str) -> dict[str, list[str]]:
         rf"^(?:usr/)?lib/(?:{triplet}/)?({folders}|)([^/\s]+\.so(?:\.[^/\s]+)?)[ \t]+(\S+)$".encode(), re.MULTILINE
     )
     ranked: dict[str, set[tuple[int, int, int, str]]] = {}
-    for text in _lines(file):
+    # What comes after the last library is not read.
+    for text in _lines(file, b"usr/lib0"):
         for match in row.finditer(text):
             folder = _ALTERNATIVES.index(match[1].decode())
             for place in match[3].decode("utf-8", "replace").split(","):
@@ -103,8 +104,25 @@ def _rank(section: str) -> int:
     return {"libs": 0, "oldlibs": 1, "libdevel": 3, "debug": 4}.get(section, 2)
 
 
-def _lines(file: Path) -> Iterator[bytes]:
-    """The text in pieces that end with a line; what comes after the last library is not read."""
+def packages_with_path(
+    pattern: str, suite: str, architecture: str, store: Store, listener: Listener, *, mirrors: Mirrors | None = None
+) -> list[str]:
+    """Names of the packages with a file whose path, relative to the root, matches a regular expression; those first
+    whose names are shorter. Reads the whole list, which takes some seconds.
+
+    Raises `IndexFailure` or `BadSignature`.
+    """
+    row = re.compile(rf"^(?:{pattern})[ \t]+(\S+)$".encode(), re.MULTILINE)
+    with stage(listener, "index", f"files of {suite}"):
+        with Archives(mirrors if mirrors is not None else Mirrors.of_this_machine()) as archives:
+            file = read_contents(suite, architecture, archives, store)
+        places = [match[1].decode("utf-8", "replace") for text in _lines(file) for match in row.finditer(text)]
+    names = {place.rpartition("/")[2] for each in places for place in each.split(",")}
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def _lines(file: Path, end_of_interest: bytes = b"\xff") -> Iterator[bytes]:
+    """The text, which is sorted, in pieces that end with a line, at least up to the first line beyond."""
     stream = zlib.decompressobj(31)
     rest = b""
     try:
@@ -114,7 +132,7 @@ def _lines(file: Path) -> Iterator[bytes]:
                 end = text.rfind(b"\n") + 1
                 yield text[:end]
                 rest = text[end:]
-                if rest[:8] > b"usr/lib0" and rest.startswith(b"usr/"):
+                if rest > end_of_interest and rest.startswith(b"usr/"):
                     return
     except zlib.error as error:
         raise IndexAnswered(f"Debian's list of files cannot be read: {error}.", hint="Try another mirror.") from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 
-from nb2image.sdists.failure import lacks_compiler, last_lines, reason
+from nb2image.sdists.failure import lacks_compiler, last_lines, missing_path, reason
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,10 @@ from nb2image.sdists.failure import lacks_compiler, last_lines, reason
             "the header ffi.h is missing",
         ),
         ("/usr/bin/ld: cannot find -lxml2: No such file", "the library xml2 is missing"),
+        ("Error: pg_config executable not found.", "the program pg_config is missing"),
+        ("/bin/sh: 1: mysql_config: not found", "the program mysql_config is missing"),
+        ("Package cairo was not found in the pkg-config search path.", "the library cairo is missing"),
+        ('../meson.build:31:12: ERROR: Dependency "cairo" not found, tried pkgconfig', "the library cairo is missing"),
         ("error: can't find Rust compiler", "it needs Rust, which no base has"),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'cmake'", "the program or file cmake is missing"),
         (
@@ -45,6 +50,26 @@ from nb2image.sdists.failure import lacks_compiler, last_lines, reason
 )
 def test_the_reason_is_read_from_the_log(log: str, sentence: str) -> None:
     assert reason(log) == sentence
+
+
+@pytest.mark.parametrize(
+    ("log", "path"),
+    [
+        ("a.c:1:10: fatal error: libxml/tree.h: No such file or directory", "usr/include/libxml2/libxml/tree.h"),
+        ("/usr/bin/ld: cannot find -lxml2: No such file", "usr/lib/x86_64-linux-gnu/libxml2.so"),
+        ("Error: pg_config executable not found.", "usr/bin/pg_config"),
+        ("No package 'cairo' found", "usr/lib/x86_64-linux-gnu/pkgconfig/cairo.pc"),
+        ("Package 'xproto', required by 'x11', not found", "usr/share/pkgconfig/xproto.pc"),
+    ],
+)
+def test_a_file_of_a_library_is_looked_for_where_debian_has_it(log: str, path: str) -> None:
+    pattern = missing_path(log)
+    assert pattern is not None
+    assert re.fullmatch(pattern, path)
+
+
+def test_nothing_is_looked_for_where_a_build_failed_for_something_else() -> None:
+    assert missing_path("MemoryError\nwarning: pg_config found") is None
 
 
 def test_only_a_missing_compiler_makes_a_build_worth_another_try_with_one() -> None:

@@ -13,7 +13,7 @@ from nb2image.cache import Store
 from nb2image.errors import HashMismatch, IndexAnswered, NotCached
 from nb2image.system import add
 from nb2image.system.installed import installed_in
-from nb2image.system.sonames import SonameIndex, read_sonames
+from nb2image.system.sonames import SonameIndex, packages_with_path, read_sonames
 from nb2image.system.wanted import Needed, Wanted
 from tests.unit.bases.making_debs import control
 from tests.unit.bases.test_debian_provider import Place, place
@@ -150,3 +150,14 @@ def test_a_kept_lock_says_which_package_has_a_library(place: Place, base: Base, 
     assert place.listener.warnings[-1].text == (
         "apt.lock does not say which package has libother.so.1; it is not used."
     )
+
+
+def test_packages_are_found_by_paths_anywhere_in_the_list(place: Place) -> None:
+    publish(place, CONTENTS + "usr/sbin/pg_config                    libdevel/libpq-dev,database/postgresql-common\n")
+
+    def find(pattern: str) -> list[str]:
+        return packages_with_path(pattern, "bookworm", "amd64", place.store, place.listener, mirrors=place.mirrors)
+
+    assert find(r"usr/s?bin/pg_config") == ["libpq-dev", "postgresql-common"]
+    assert find(r"bin/libre\.so\.1") == ["libre"]
+    assert find(r"usr/bin/pg_conf") == []
