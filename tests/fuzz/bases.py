@@ -11,11 +11,12 @@ from nb2image.bases.catalogue import read_catalogue
 from nb2image.bases.debian.archive import read_deb
 from nb2image.bases.debian.lock import BaseLock, SystemLock
 from nb2image.errors import Nb2ImageError
+from nb2image.layers.entry import Link
 from nb2image.registry.reference import parse_reference
 from nb2image.registry.tokens import read_challenge
 from nb2image.system.wanted import read_apt_file
 from tests.unit.abi.making import shared_object
-from tests.unit.bases.making_debs import control, deb
+from tests.unit.bases.making_debs import ar, control, deb, tar
 
 __all__ = ["DOCUMENT_WORDS", "deb_seeds", "document_seeds", "elf_seeds", "run_deb", "run_document", "run_elf"]
 
@@ -68,6 +69,10 @@ def run_deb(data: bytes) -> None:
 
 
 def deb_seeds() -> Iterator[bytes]:
+    # Uncompressed, so that changes reach what is inside; small, since a tar is padded to ten KiB.
+    files: dict[str, bytes | Link | None] = {"./": None, "./usr/": None, "./usr/x": b"x", "./usr/y": Link("x")}
+    inner = [("control.tar", tar({"./control": control("demo").encode()})), ("data.tar", tar(files))]
+    yield ar([("debian-binary", b"2.0\n"), *((name, body[:4096]) for name, body in inner)])
     yield deb(control("demo"), {"./usr/share/demo": b"x"})
     yield deb(control("demo"), {"./": None, "./usr/": None}, {"postinst": b"#!/bin/sh\nset -e\n"})
 
