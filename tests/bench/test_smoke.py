@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.daemons import require
+from tests.engines.plugin import available_value
+
 pytestmark = pytest.mark.network
 
 _ROOT = Path(__file__).parents[2]
@@ -58,3 +61,17 @@ def test_looking_into_an_image_is_measured() -> None:
     print(done.stdout)
     titles = [line.partition("  ")[0] for line in done.stdout.splitlines()]
     assert titles == ["limit (read, inflate, hash twice)", "probe"]
+
+
+def test_pushes_are_measured() -> None:
+    available_value(lambda: require("docker-registry", root=False))
+    command = [sys.executable, "-m", "tests.bench.pushes", "examples/anscombe.ipynb", "--repeat", "1"]
+    done = subprocess.run(
+        [*command, "--", "--index-url", "default"], cwd=_ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    first, changed = done.stdout.splitlines()
+    assert "nothing there" in first
+    assert "the notebook changed" in changed
+    assert "2 blobs" in changed

@@ -16,10 +16,12 @@ __all__ = ["verifying"]
 @lru_cache
 def _authorities() -> ssl.SSLContext:
     """The machine's authorities, and certifi's for machines whose OpenSSL knows none."""
-    import certifi
-
     context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
+    # SSL_CERT_FILE names one authority more; without certifi's it would be the only one.
+    if os.environ.get("SSL_CERT_FILE") or not context.cert_store_stats()["x509_ca"]:
+        import certifi
+
+        context.load_verify_locations(certifi.where())
     return context
 
 

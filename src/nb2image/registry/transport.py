@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
@@ -65,6 +66,8 @@ class Connection:
         timeout: float = 30.0,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
+        # httpx brings a command line of its own, and with that rich: half of what importing it takes.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         self.domain = domain
         self._plain_http = plain_http
         self._retries = retries
