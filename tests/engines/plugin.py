@@ -73,10 +73,15 @@ def engine_daemon(request: pytest.FixtureRequest) -> Daemon:
 
 
 @pytest.fixture
-def engine(engine_daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+def engine(engine_daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
     """Each engine in turn; for the test's duration it is the one that nb2image finds."""
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST"):
         monkeypatch.delenv(name, raising=False)
+    if engine_daemon.name == "podman":
+        # A Docker that this machine has would be found first: a context that is not there stands before its sockets.
+        settings = tmp_path_factory.mktemp("docker-settings")
+        (settings / "config.json").write_text('{"currentContext": "none"}')
+        monkeypatch.setenv("DOCKER_CONFIG", str(settings))
     for name, value in engine_daemon.environment.items():
         monkeypatch.setenv(name, value)
     return engine_daemon

@@ -14,6 +14,9 @@ import pytest
 from nb2image.cache import Store
 from nb2image.engines.client import Engine
 from nb2image.engines.load import load
+from nb2image.image.archive import write_archive
+from nb2image.image.layout import write_layout
+from nb2image.image.model import Config, ImageIndex
 from nb2image.progress import Silent
 from tests.engines.containers import run_engine
 from tests.engines.daemons import Daemon
@@ -74,6 +77,21 @@ def test_a_plain_name_that_no_image_has_is_a_folder(connected: Engine, tmp_path:
         done = subprocess.run(command(name), cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 17, done.stderr
         assert connected.title not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["layout", "image.tar"])
+def test_of_several_platforms_that_of_the_machine_is_loaded_and_run(
+    connected: Engine, store: Store, tmp_path: Path, kind: str
+) -> None:
+    own = image(store, 'echo "own $@"', mode="batch")
+    other = {"amd64": "arm64", "arm64": "amd64"}[own.platform.architecture]
+    foreign = own.with_config(Config({**own.config.document, "architecture": other}))
+    index = ImageIndex((foreign, own))
+    write = write_archive if kind.endswith(".tar") else write_layout
+    write(index, [f"both-{connected.name}:1"], tmp_path / kind, Silent())
+    done = subprocess.run(command(kind, "-p", "a", "1"), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "own -p a 1\n"), done.stderr
+    assert connected.image_id(f"both-{connected.name}:1") == own.config_descriptor.digest
 
 
 def test_an_image_that_is_not_there_is_an_error_with_a_way_out(connected: Engine) -> None:

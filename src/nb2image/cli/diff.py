@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from nb2image.cli.image import image_options, opened, provenance, wanted_platform
 from nb2image.errors import ImagesDiffer
+from nb2image.runtime import KERNEL
 
 if TYPE_CHECKING:
-    from nb2image.inspection.compare import Changed, Difference, FileChange, PackageChange
+    from nb2image.inspection.compare import Changed, Difference, FileChange, PackageChange, Setting
     from nb2image.inspection.model import LayerFacts
 
 __all__ = ["diff"]
 
 _ROWS = 20
+_FOLLOW = {
+    "org.opencontainers.image.base.digest",
+    "org.opencontainers.image.base.name",
+    "io.nb2image.lock.digest",
+    "io.nb2image.python",
+    "io.nb2image.system.lock.digest",
+    "io.nb2image.system.packages",
+}
+"""Labels of what is shown in other rows."""
 _WORDS = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -86,13 +97,14 @@ def _print(found: Difference, *, every_package: bool, every_file: bool) -> None:
         ("shared", f"{len(found.shared)} of {shown(shared)}", ""),
     ]
     print_table(("", "A", "B"), rows)
-    settings = [("base", *row) for row in found.base] + [("configuration", *row) for row in found.settings]
-    if settings:
+    facts = list(_facts(found))
+    if facts:
         click.echo()
-        for part, name, old, new in settings:
-            click.echo(f"{part} {printable(name)}: {_value(old)} -> {_value(new)}")
-    _packages("package", found.packages, every=every_package)
-    _packages("locked package", found.locked, every=every_package)
+        for name, old, new in facts:
+            click.echo(f"{click.style(printable(name), bold=True)}: {_value(old)} -> {_value(new)}")
+    # What somebody locked is what is looked for; a base brings hundreds of others.
+    _packages("package", sorted(found.packages, key=lambda row: row.kind != "wheel"), every=every_package)
+    _packages("locked file", _only_locked(found), every=every_package)
     _layers(found)
     if not found.files:
         return
@@ -120,18 +132,71 @@ def _sentence(found: Difference) -> str:
         one, other = found.before.provenance.digest, found.after.provenance.digest
         return f"{names} are the same image." if one == other else f"{names} hold the same, stored in other words."
     tally = found.tally
+    files = tally.added + tally.removed + tally.changed
+    python = _pythons(found)
+    settings = len(list(_settings(found)))
     parts = [
-        _counted(found.packages, "package"),
+        _counted([row for row in found.packages if row.kind == "wheel"], "Python package"),
+        _counted([row for row in found.packages if row.kind != "wheel"], "Debian package"),
+        f"Python ({python[0]} and {python[1]})" if python[0] != python[1] else "",
         "the base" if found.base else "",
         "the lock" if found.locked else "",
-        f"{len(found.settings)} of the configuration" if found.settings else "",
-        f"{tally.added + tally.removed + tally.changed:,} files" if found.files else "",
-        "layers" if found.gone or found.new else "the order of layers",
+        "the notebook's files" if any(row.owner.kind == "notebook" for row in found.files) else "",
+        f"{settings} setting{'' if settings == 1 else 's'}" if settings else "",
+        f"{files:,} file{'' if files == 1 else 's'}" if files else "",
     ]
-    return f"{names} differ in {', '.join(part for part in parts if part)}."
+    said = [part for part in parts if part]
+    if not said:
+        # The same files in other layers, or settings that only follow from something else.
+        said = ["layers" if found.gone or found.new else "labels" if found.settings else "the order of layers"]
+    return f"{names} differ in {', '.join(said)}."
 
 
-def _counted(rows: tuple[PackageChange, ...], noun: str) -> str:
+def _facts(found: Difference) -> Iterator[tuple[str, str | None, str | None]]:
+    """What each image is, one a line, where that differs."""
+    python = _pythons(found)
+    if python[0] != python[1]:
+        yield "Python", python[0] or None, python[1] or None
+    for row in found.base:
+        yield "base" if row.name == "name" else f"base {row.name}", row.before, row.after
+    for row in _settings(found):
+        yield row.name, row.before, row.after
+
+
+def _pythons(found: Difference) -> tuple[str, str]:
+    return found.before.python, found.after.python
+
+
+def _settings(found: Difference) -> Iterator[Setting]:
+    """Settings without the labels that say of something else what it is."""
+    return (row for row in found.settings if row.name.removeprefix("label ") not in _FOLLOW)
+
+
+def _only_locked(found: Difference) -> list[PackageChange]:
+    """Of the locks what is not to be seen in the environment: another file of the same version, or a lock that the
+    environment does not follow."""
+    seen = {(row.name, row.before, row.after) for row in found.packages if row.place == KERNEL}
+    hashes = [
+        {row.name: next(iter(row.hashes.values()), "") for row in each.lock.packages} if each.lock is not None else {}
+        for each in (found.before, found.after)
+    ]
+
+    def told(row: PackageChange) -> PackageChange:
+        """Files of one name apart."""
+        if row.before != row.after:
+            return row
+        one, other = (f"{row.before}, {each.get(row.name, '')[:12]}…" for each in hashes)
+        return row._replace(before=one, after=other)
+
+    return [
+        told(row)
+        for row in found.locked
+        if (row.name, *(None if text is None else text.partition(" ")[0] for text in (row.before, row.after)))
+        not in seen
+    ]
+
+
+def _counted(rows: Sequence[PackageChange], noun: str) -> str:
     if not rows:
         return ""
     kinds = [row.change for row in rows]
@@ -139,17 +204,22 @@ def _counted(rows: tuple[PackageChange, ...], noun: str) -> str:
     return f"{len(rows)} {noun}{'' if len(rows) == 1 else 's'} ({counts})"
 
 
+def _short(text: str | None) -> str | None:
+    """A digest as people compare it; --json has it whole."""
+    return f"{text[:19]}…" if text is not None and re.fullmatch(r"sha256:[0-9a-f]{64}", text) else text
+
+
 def _value(text: str | None) -> str:
     from nb2image.inspection.words import printable
 
-    return "(none)" if text is None else printable(text)
+    return "(none)" if text is None else printable(_short(text) or "")
 
 
 def _tally(tally: Changed) -> tuple[str, ...]:
     return tuple(f"{number:,}" if number else "" for number in tally[:3])
 
 
-def _packages(what: str, rows: tuple[PackageChange, ...], *, every: bool) -> None:
+def _packages(what: str, rows: Sequence[PackageChange], *, every: bool) -> None:
     from nb2image.cli.inspection import print_table
 
     if not rows:

@@ -35,9 +35,11 @@ def _applied(function: _F, decorators: list[Callable[[_F], _F]]) -> _F:
     return function
 
 
-def _platform(context: click.Context, parameter: click.Parameter, value: str) -> Platform | tuple[Platform, ...]:
+def _platform(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> Platform | tuple[Platform, ...]:
     """One platform, or several for the command that builds them into one index."""
-    found = [re.fullmatch(r"linux/(amd64|arm64)", each.strip()) for each in value.split(",")]
+    found = [re.fullmatch(r"linux/(amd64|arm64)", each.strip()) for each in ",".join(value).split(",")]
     platforms = dict.fromkeys(Platform("linux", each[1]) for each in found if each)
     if not all(found):
         raise click.BadParameter("linux/amd64 and linux/arm64 are known")
@@ -111,11 +113,13 @@ def selection_options(function: _F) -> _F:
             ),
             click.option(
                 "--platform",
-                default="linux/amd64",
-                show_default=True,
+                multiple=True,
+                default=("linux/amd64",),
+                show_default="linux/amd64",
                 callback=_platform,
                 metavar="OS/ARCH",
-                help="The platform of the image; `build` makes one index of several: linux/amd64,linux/arm64.",
+                help="The platform of the image; `build` makes one index of several: linux/amd64,linux/arm64, or the "
+                "option given twice.",
             ),
             click.option(
                 "--index-url",

@@ -1,4 +1,4 @@
-"""``nb2image run``: an image that an engine has, or a notebook that is built and loaded first."""
+"""``nb2image run``: an image that an engine has, or one in a file or a notebook, which are loaded first."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from nb2image.cli.options import request, selection_options
 
 if TYPE_CHECKING:
     from nb2image.engines.client import Engine
     from nb2image.progress import Listener
+    from nb2image.target.model import Platform
 
 __all__ = ["run"]
 
 
 # What follows SOURCE belongs to the container: `-p alpha 3` is papermill's.
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("source", metavar="IMAGE|NOTEBOOK|DIRECTORY")
+@click.argument("source", metavar="IMAGE|NOTEBOOK|DIRECTORY|FILE.tar")
 @selection_options
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
 @click.option("--engine", "preferred", type=click.Choice(["docker", "podman"]), help="Use this engine.")
@@ -45,7 +47,9 @@ def run(
 ) -> int:
     """Run an image, or build, load and run a notebook, with Docker or podman.
 
-    A plain name is an image that the engine has, and otherwise a folder of that name; ./NAME is always the folder.
+    A plain name is an image that the engine has, and otherwise a folder of that name; ./NAME is always the folder. An
+    archive or an OCI layout (DIRECTORY or DIRECTORY:TAG) is loaded first; of several platforms' images that of the
+    engine's machine, unless --platform names another.
 
     A Jupyter image is served on this machine until Ctrl-C; a batch image runs once with ARGS, which are papermill's
     (-p NAME VALUE), and its exit code is passed on. Options of nb2image come before the image or notebook.
@@ -61,12 +65,18 @@ def run(
         raise NotANotebook(
             f"There is no notebook {source}.", hint="Check the path; an image's name has no such suffix."
         )
-    arguments = _for_container(source, arguments, built=there)
+    packed = _is_packed(source)
+    arguments = _for_container(source, arguments, built=there and not packed)
     with choose(preferred) as engine:
         reference = source
-        if there and (_is_path(source) or engine.image_id(source) is None):
+        if (there or packed) and (_is_path(source) or engine.image_id(source) is None):
             with listening("auto", quiet=quiet, verbose=verbose) as listener:
-                reference = _load_notebook(engine, Path(source), listener, selection)
+                if packed:
+                    given = click.get_current_context().get_parameter_source("platform")
+                    named = selection["platform"] if given is ParameterSource.COMMANDLINE else None
+                    reference = _load_image(engine, source, named, listener)
+                else:
+                    reference = _load_notebook(engine, Path(source), listener, selection)
         if image_mode(engine, reference) == "batch":
             return run_batch(
                 engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer, gpu=selection["gpu"]
@@ -112,6 +122,37 @@ def _load_notebook(engine: Engine, source: Path, listener: Listener, selection: 
     built = build(request(source=source, **selection), Store.default(), listener)
     tag = default_tag(built.plan.notebook.name)
     load(engine, built.image, [tag], listener)
+    return tag
+
+
+def _is_packed(source: str) -> bool:
+    """Whether an archive of images or an OCI layout is meant."""
+    from nb2image.image.read import split_base
+
+    path, _ = split_base(source)
+    try:
+        return (path / "oci-layout").is_file() or (path.is_file() and path.name.endswith((".tar", ".tar.gz", ".tgz")))
+    except OSError:
+        return False
+
+
+def _load_image(engine: Engine, source: str, platform: Platform | None, listener: Listener) -> str:
+    """Load an image from a file, by default that for the machine of the engine; its name.
+
+    Raises `NotAnImage` and `EngineRefused`.
+    """
+    from nb2image.cli.image import opened, provenance
+    from nb2image.engines.load import load
+    from nb2image.outputs import default_tag
+    from nb2image.target.model import Platform
+
+    machine = engine.architecture.lower()
+    wanted = platform or Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine))
+    stored, where = opened(source, None, wanted, listener, here=True)
+    read = stored.read()
+    names = provenance(source, stored, read, where).names
+    tag = names[0] if names else default_tag(read.config.labels.get("io.nb2image.notebook", source))
+    load(engine, read, [tag], listener)
     return tag
 
 

@@ -147,4 +147,4 @@ def test_two_builds_share_what_their_notebooks_share(world: World) -> None:
     assert "runner" in {layer["role"] for layer in found["layers"]["shared"]}
     done = world.run("diff", images[0], images[1], "--exit-code", "-q")
     assert done.returncode == 80
-    assert "1 package (1 changed), the lock, " in done.stdout
+    assert "1 Python package (1 changed), the lock, " in done.stdout
