@@ -96,6 +96,8 @@ def build_planned(plan: Plan, store: Store, clock: Clock, destination: Destinati
     request = plan.request
     for text in (*plan.lock.notes, f"{plan.match.candidate.name}: {'; '.join(plan.match.reasons)}", *plan.match.notes):
         clock(Note(text))
+    for text in plan.match.warnings:
+        clock(Warned(text))
     base = _base(plan, store, clock)
     _check_base(plan, base, clock)
     plan = plan.on(base.target)

@@ -136,7 +136,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         build = request.build_sdists == "auto"
         wishes = Wishes(named, request.python, build, request.gpu, date.today(), runner_pythons(request.mode))
         found = _matched(complete, candidates, wishes, _elsewhere(request, wishes, store), store, listener)
-        for warning in (*found.warnings, *_driver_warnings(found, request)):
+        for warning in _driver_warnings(found, request):
             listener(Warned(warning))
         provider = next(provider for provider, candidate in offered if candidate is found.candidate)
         found = _confirmed(found, provider)
@@ -338,6 +338,8 @@ def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
         what, hint = f"is for {', '.join(entry.platforms)}, not for {platform}", "Choose another base or --platform."
     else:
         what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
+        if entry.cuda is not None:
+            hint = "Add one to it, as docs/gpu.md shows, and name the result."
     return NoMatchingBase(f"The base {entry.name} {what}.", hint=hint)
 
 

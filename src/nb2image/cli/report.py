@@ -137,6 +137,7 @@ def plan_document(plan: Plan, libraries: Findings | None) -> dict[str, Any]:
             "glibc": str(candidate.target.glibc) if candidate.target.glibc else None,
             "platform": str(candidate.target.platform),
             "reasons": list(plan.match.reasons),
+            "warnings": list(plan.match.warnings),
             "considered": [asdict(row) for row in plan.match.rows],
         },
         "cuda": _cuda(plan, libraries),

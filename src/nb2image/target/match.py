@@ -174,12 +174,21 @@ def match(
     fitting = [c for c in named if _python_fits(lock, c.target, python)]
     remote = _fitting_elsewhere(lock, elsewhere, wishes, python, rules)
     if not fitting:
-        raise _no_python(lock, named, wishes, python, asker, remote, rules)
+        other = _instead(lock, candidates, wishes, python, rules)
+        raise _no_python(lock, named, wishes, python, asker, other or _from_elsewhere(remote, ""), rules)
     tried = _ranked(_try(lock, c, wishes, rules) for c in fitting)
     best = tried[0]
     if not best.selection.complete:
         unbuilt = "" if wishes.build_sdists else "which --build-sdists never forbids to build."
-        raise no_files(lock, best.candidate.target, best.selection, unbuilt, _from_elsewhere(remote, ""))
+        raise no_files(
+            lock,
+            best.candidate.target,
+            best.selection,
+            unbuilt,
+            _instead(lock, candidates, wishes, python, rules) or _from_elsewhere(remote, ""),
+            pythons=wishes.pythons,
+            build_sdists=wishes.build_sdists,
+        )
     if best.lacks:
         raise _no_cuda(best, wishes, rules, remote)
     chosen = best.candidate
@@ -218,6 +227,15 @@ def _fitting_elsewhere(
     named = (each for each in elsewhere if each.target.minor == python)
     found = [each for each in _ranked(_try(lock, c, wishes, rules) for c in named) if not each.lacks]
     return [each for each in found if not each.past] or found
+
+
+def _instead(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, python: str | None, rules: Rules) -> str:
+    """A sentence on the base that would be taken if none were asked for; empty where that would not do either."""
+    if wishes.base is None:
+        return ""
+    fitting = [each for each in candidates if _python_fits(lock, each.target, python)]
+    found = [each for each in _ranked(_try(lock, each, wishes, rules) for each in fitting) if not each.lacks]
+    return f"The base {found[0].candidate.name} fits: leave --base {wishes.base} out. " if found else ""
 
 
 def _from_elsewhere(remote: Sequence[_Tried], instead: str) -> str:
@@ -415,14 +433,14 @@ def _no_python(
     wishes: Wishes,
     python: str | None,
     asker: str,
-    remote: Sequence[_Tried],
+    elsewhere: str,
     rules: Rules,
 ) -> NoMatchingBase:
     wanted = f"Python {python} ({asker})" if python else f"Python {lock.pylock.requires_python} ({lock.source})"
     offered = ", ".join(f"{c.name} (Python {c.target.minor})" for c in named)
     startable = python is None or not wishes.pythons or python in wishes.pythons
     own = "" if startable else f" nb2image starts notebooks on Python {wishes.pythons[0]} to {wishes.pythons[-1]} only."
-    bring = ", or give an image that has the right Python with --base PATH" if startable else ""
+    bring = ", or give an image that has the right Python with --base PATH" if startable and not elsewhere else ""
     tried = [_try(lock, candidate, wishes, rules) for candidate in named]
     usable = [each for each in tried if each.selection.complete]
     if usable:
@@ -446,7 +464,7 @@ def _no_python(
             f"{missing}{more}. Lock the notebook again for one of these bases{bring}."
         )
     what = f"The base {wishes.base!r} does not have" if wishes.base else "No base has"
-    return NoMatchingBase(f"{what} {wanted}; there are: {offered}.{own}", hint=_from_elsewhere(remote, "") + hint)
+    return NoMatchingBase(f"{what} {wanted}; there are: {offered}.{own}", hint=elsewhere + hint)
 
 
 def _other_python(best: _Tried) -> str:

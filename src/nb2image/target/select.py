@@ -78,18 +78,21 @@ class Selection:
 @dataclass(frozen=True)
 class Nearest:
     """The target that satisfies the most packages: ``python`` is ``X.Y``, ``glibc`` the least minor of glibc 2
-    (None: any). ``missing`` are the packages that even it cannot install."""
+    (None: any). ``missing`` are the packages that even it cannot install, ``built`` is how many of the others only
+    have a source distribution for it."""
 
     python: str
     glibc: int | None
     satisfied: int
     total: int
     missing: tuple[str, ...]
+    built: int = 0
 
     def __str__(self) -> str:
         where = f"Python {self.python}" + (f" on glibc ≥ 2.{self.glibc}" if self.glibc else "")
         if not self.missing:
-            return f"{where} would satisfy all {self.total}"
+            built = f", {self.built} of them from source distributions" if self.built else ""
+            return f"{where} would satisfy all {self.total}{built}"
         rest = ", ".join(self.missing[:6]) + (f" and {len(self.missing) - 6} more" if len(self.missing) > 6 else "")
         return f"{where} would satisfy {self.satisfied} of {self.total} (not {rest})"
 
@@ -220,31 +223,34 @@ def glibc_need(selection: Selection, target: Target) -> tuple[int, str] | None:
     return found
 
 
-def nearest(lock: Lock, target: Target) -> Nearest:
-    """The Python minor version, and its least glibc, that satisfies the most packages on the target's platform.
+def nearest(lock: Lock, target: Target, pythons: Sequence[str] = (), *, build_sdists: bool = False) -> Nearest:
+    """The Python minor version, and its least glibc, that satisfies the most packages on the target's platform; one of
+    ``pythons``, if there are any, and with ``build_sdists`` a source distribution will do.
 
-    Among equals the one closest to the Python that the lock was made for.
+    Among equals the one with the most wheels, then the one closest to the Python that the lock was made for.
     """
     wanted = Version(lock.python or target.minor).minor
-    found: list[tuple[int, int, Nearest]] = []
-    for python in _PYTHONS:
+    found: list[tuple[int, int, int, Nearest]] = []
+    for python in pythons or _PYTHONS:
         # The last patch release of a minor version meets every floor inside it (Requires-Python: >=3.9.1).
         trial = replace(target, python=Version(f"{python}.99"), glibc=_ANY_GLIBC)
         accepted = frozenset(trial.tags)
         packages, _ = applicable(lock, trial)
         missing: list[str] = []
-        glibc = 0
+        glibc = built = 0
         for package in packages:
             fits = package.requires_python is None or package.requires_python.contains(trial.python, prereleases=True)
             floors = [f for w in package.wheels or () if fits and (f := _floor(w, accepted)) is not None]
             if floors:
                 glibc = max(glibc, min(floors))
+            elif fits and build_sdists and _source(package) is not None:
+                built += 1
             else:
                 missing.append(package.name)
         total = len(packages)
-        answer = Nearest(python, glibc or None, total - len(missing), total, tuple(missing))
-        found.append((len(missing), abs(int(python[2:]) - wanted), answer))
-    return min(found, key=lambda row: row[:2])[2]
+        answer = Nearest(python, glibc or None, total - len(missing), total, tuple(missing), built)
+        found.append((len(missing), built, abs(int(python[2:]) - wanted), answer))
+    return min(found, key=lambda row: row[:3])[3]
 
 
 def _span(values: Sequence[str]) -> Iterator[str]:

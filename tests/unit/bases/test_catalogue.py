@@ -213,9 +213,11 @@ def test_other_things_equal_debian_comes_first(world: World) -> None:
 def test_a_base_past_its_end_of_life_is_taken_with_a_warning(world: World) -> None:
     events: list[Event] = []
     request = Request(world.locked(wheel("first")), base="lab", catalogues=(lab(world, end=date(2020, 1, 1)),))
-    make_plan(request, Store(world.cache), events.append)
+    build(request, Store(world.cache), events.append)
     (warned,) = [event for event in events if isinstance(event, Warned)]
     assert "lab has been out of support since 2020-01-01" in warned.text
+    (told,) = make_plan(request, Store(world.cache), Silent()).match.warnings
+    assert told == warned.text
 
 
 def test_a_base_that_is_another_than_its_catalogue_states_is_refused(world: World) -> None:
@@ -227,5 +229,6 @@ def test_a_base_that_is_another_than_its_catalogue_states_is_refused(world: Worl
 
 def test_a_base_without_python_is_refused_by_its_name(world: World) -> None:
     request = Request(world.locked(wheel("first")), base="cuda-12.4.1-cudnn-ubuntu22.04")
-    with pytest.raises(NoMatchingBase, match="has no Python"):
+    with pytest.raises(NoMatchingBase, match="has no Python") as caught:
         make_plan(request, Store(world.cache), Silent())
+    assert caught.value.hint == "Add one to it, as docs/gpu.md shows, and name the result."

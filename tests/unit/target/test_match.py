@@ -321,6 +321,33 @@ def test_missing_files_are_a_table_with_a_row_for_each_package() -> None:
     assert "Python 3.9 on glibc ≥ 2.17 would satisfy 2 of 3 (not sklearn)" in caught.value.hint
 
 
+def test_the_nearest_target_is_one_that_can_be_started_and_counts_what_can_be_built() -> None:
+    found = nearest(
+        lock(
+            package("a", "cp38-cp38-manylinux_2_17_x86_64", "cp39-cp39-manylinux_2_17_x86_64"), package("b", sdist=True)
+        ),
+        target(),
+        ("3.9", "3.10"),
+        build_sdists=True,
+    )
+    assert str(found) == "Python 3.9 on glibc ≥ 2.17 would satisfy all 2, 1 of them from source distributions"
+
+
+def test_where_the_usual_platform_would_do_that_is_said() -> None:
+    locked = lock(package("a", "cp311-cp311-manylinux_2_17_x86_64"), python="3.11")
+    arm = Candidate("bookworm", target(architecture="arm64"), 1, "for a test")
+    with pytest.raises(NoMatchingFiles) as caught:
+        match(locked, (arm,), Wishes())
+    assert caught.value.hint == "For linux/amd64 each of the packages has a file: build with --platform linux/amd64."
+
+
+@pytest.mark.parametrize("tag", ["cp311-cp311-manylinux_2_17_x86_64", "py3-none-any"])
+def test_a_base_that_was_asked_for_and_does_not_fit_names_the_one_that_does(tag: str) -> None:
+    with pytest.raises(NoMatchingBase) as caught:
+        match(lock(package("a", tag), python="3.11"), CANDIDATES, Wishes(base="bullseye"))
+    assert caught.value.hint.startswith("The base bookworm fits: leave --base bullseye out. ")
+
+
 def test_a_base_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(NoMatchingBase, match="no base named 'woody'") as caught:
         match(lock(package("a", "py3-none-any")), CANDIDATES, Wishes(base="woody"))
