@@ -56,7 +56,14 @@ def settled(
             with stage(listener, "system", plan.notebook.name):
                 plan, below = delivered(plan, base, needed, store, listener)
             found = lacking(below)
-    tell(found if plan.request.strict else without_cuda(found), base.name, listener, strict=plan.request.strict)
+    told = found if plan.request.strict else without_cuda(found)
+    if any(each.certain for each in told.missing):
+        from nb2image.system.missing import what_helps
+
+        besides, hint = what_helps(base, store, add_missing=plan.request.add_missing)
+        tell(told, base.name, listener, strict=plan.request.strict, besides=besides, hint=hint)
+    else:
+        tell(told, base.name, listener, strict=plan.request.strict)
     _tell_cuda(plan, base, found, listener)
     return plan, below, found
 

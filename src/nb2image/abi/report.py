@@ -13,16 +13,19 @@ from nb2image.progress import Listener, Note, Warned
 __all__ = ["by_package", "document", "sentence", "tell"]
 
 _HINT = "docs/system-libraries.md says how to provide it; --strict makes this an error."
+_TOO_OLD = "Choose a newer base, which `nb2image bases list` shows, or lock an older version of the package."
 
 
-def sentence(missing: MissingLibrary, base: str) -> str:
-    """One library in one sentence: which wheel and file need it, and what the base has instead."""
+def sentence(missing: MissingLibrary, base: str, besides: str = "") -> str:
+    """One library in one sentence: which wheel and file need it, and what the base has instead. ``besides``: whose
+    packages do not have it either (``Debian bookworm``)."""
     filename, path = missing.needed_by[0]
     others = {file for file, _ in missing.needed_by} - {filename}
     more = f" (and {len(others)} more wheel{'s' if len(others) > 1 else ''})" if others else ""
     verb = "opens" if missing.why else "needs"
     if missing.found is None:
-        return f"{filename}{more}: {path} {verb} {missing.soname}, which neither the wheels nor the base {base} have."
+        has = f"nor any package of {besides} has" if besides else "have"
+        return f"{filename}{more}: {path} {verb} {missing.soname}, which neither the wheels nor the base {base} {has}."
     versions = ", ".join(missing.versions)
     have = f"{missing.found} of the base {base} lacks it"
     return f"{filename}{more}: {path} needs {versions} of {missing.soname}, and {have}."
@@ -37,8 +40,11 @@ def by_package(missing: Iterable[MissingLibrary]) -> dict[str, list[str]]:
     return {package: sorted(sonames) for package, sonames in sorted(found.items())}
 
 
-def tell(findings: Findings, base: str, listener: Listener, *, strict: bool) -> None:
-    """Warn of each library that something imported needs, and note the others.
+def tell(
+    findings: Findings, base: str, listener: Listener, *, strict: bool, besides: str = "", hint: str = _HINT
+) -> None:
+    """Warn of each library that something imported needs, and note the others. ``besides`` as for `sentence`, ``hint``
+    says what to do about those that nothing has.
 
     With ``strict`` the first kind raises `MissingLibraries`.
     """
@@ -46,12 +52,17 @@ def tell(findings: Findings, base: str, listener: Listener, *, strict: bool) -> 
     if strict and certain:
         raise MissingLibraries(
             f"{len(certain)} shared librar{'y is' if len(certain) == 1 else 'ies are'} missing, "
-            f"the first of them {posixpath.basename(certain[0].soname)}: {sentence(certain[0], base)}",
-            hint="Choose a base that has them, or build without --strict; docs/system-libraries.md says more.",
-            details=tuple(sentence(each, base) for each in certain),
+            f"the first of them {posixpath.basename(certain[0].soname)}: {sentence(certain[0], base, besides)}",
+            hint=f"{hint if certain[0].found is None else _TOO_OLD} Or build without --strict.",
+            details=tuple(sentence(each, base, besides) for each in certain),
         )
+    absent = [each for each in certain if each.found is None]
+    for each in absent:
+        # What to do is the same for all of them, and said once.
+        listener(Warned(sentence(each, base, besides), hint if each is absent[-1] else ""))
     for each in certain:
-        listener(Warned(sentence(each, base), _HINT))
+        if each.found is not None:
+            listener(Warned(sentence(each, base), _TOO_OLD))
     if seldom := [each.soname for each in findings.missing if not each.certain]:
         shown = ", ".join(seldom[:3]) + (f" and {len(seldom) - 3} more" if len(seldom) > 3 else "")
         listener(Note(f"{shown} are missing, too; only what packages load on demand, such as plugins, needs them."))

@@ -89,6 +89,7 @@ def build(
     from nb2image.cli.listeners import listening
     from nb2image.outputs import EngineLoad, RegistryPush, Report, default_tag, output_for
     from nb2image.plan import make_plan
+    from nb2image.progress import Warned
 
     if isinstance(selection["platform"], tuple):
         from nb2image.cli.platforms import build_index
@@ -116,6 +117,13 @@ def build(
             report.check()
         clock = Clock(stack.enter_context(listening(progress, quiet=quiet, verbose=verbose)))
         plan = make_plan(request(**selection, outputs=(*paths, *filter(None, (sbom, apt_lock)))), store, clock)
+        if lock is not None and plan.system is None and not plan.request.add_missing:
+            from nb2image.errors import SystemPackagesUnusable
+
+            raise SystemPackagesUnusable(
+                "There is nothing for --apt-lock to lock: --no-add-missing adds no package, and no apt.txt names one.",
+                hint="Write names into apt.txt beside the notebook, or leave one of the two options away.",
+            )
         if not outputs:
             outputs.append(output_for(plan.notebook.file.with_suffix(".tar")))
             outputs[0].check()
@@ -127,8 +135,10 @@ def build(
             output.write(built.image, names, clock)
         for report in reports:
             report.write(built.sbom)
-        if lock is not None:
+        if lock is not None and built.plan.system is not None:
             lock.write(built.system_lock)
+        elif lock is not None:
+            clock(Warned(f"No Debian package is asked for or missing, so {lock.path} is not written."))
     command = run_command(outputs, names[0], built.plan.request.mode, gpu=built.plan.request.gpu)
     if as_json:
         from nb2image.cli.report import built_document

@@ -168,8 +168,8 @@ def _replaced(
             (document,) = (
                 content(tar, info, layer) for path, info, tar in members(layer) if path == SBOM[1:] and info.isreg()
             )
-            names = on.system.names if on.system is not None else ()
-            changed = BytesContent(rebased_document(document, base, on.below, names, store))
+            why = on.system.why if on.system is not None else {}
+            changed = BytesContent(rebased_document(document, base, on.below, why, store))
             return _entries(layer, {SBOM[1:]: Entry(SBOM[1:], 0o644, changed)})
 
         return _written(store, comment, entries)

@@ -32,7 +32,7 @@ ENVIRONMENT = "nb2image:environment"
 
 ADDED = "nb2image:added"
 """The property of packages that the base does not have itself: why they were added."""
-_WHY = {True: "asked for", False: "depended on"}
+_DEPENDED = "depended on"
 
 
 def wheels_part(
@@ -99,11 +99,11 @@ def _properties(values: Mapping[str, str]) -> list[Property]:
     return [Property(name=name, value=value) for name, value in values.items()]
 
 
-def base_part(base: Base, contents: Contents, added: Mapping[str, bool]) -> dict[str, Any]:
+def base_part(base: Base, contents: Contents, added: Mapping[str, str]) -> dict[str, Any]:
     """The base image, its distribution, its Python, its packages and Python packages.
 
-    ``added`` are the packages that are not of the base itself, and whether each was asked for; what was asked for is
-    required by the image and not by its base.
+    ``added`` are the packages that are not of the base itself, and why each is wanted: empty for those that only others
+    depend on. What is wanted is required by the image and not by its base.
     """
     digest = base.image.digest
     image = Component(
@@ -145,8 +145,8 @@ def _distribution(distribution: Distribution) -> Component:
     )
 
 
-def _system(package: SystemPackage, distribution: Distribution | None, asked: bool | None) -> Component:
-    """A package; ``asked``: whether an added one was asked for, None for those of the base."""
+def _system(package: SystemPackage, distribution: Distribution | None, why: str | None) -> Component:
+    """A package; ``why`` an added one is wanted, None for those of the base."""
     qualifiers = {"arch": package.architecture}
     if distribution is not None and distribution.version:
         qualifiers["distro"] = f"{distribution.id}-{distribution.version}"
@@ -159,9 +159,9 @@ def _system(package: SystemPackage, distribution: Distribution | None, asked: bo
         type=ComponentType.LIBRARY,
         name=package.name,
         version=package.version,
-        bom_ref=f"{'base' if asked is None else 'system'}:{purl}",
+        bom_ref=f"{'base' if why is None else 'system'}:{purl}",
         purl=purl,
-        properties=_properties({ENVIRONMENT: "/", **({} if asked is None else {ADDED: _WHY[asked]})}),
+        properties=_properties({ENVIRONMENT: "/", **({} if why is None else {ADDED: why or _DEPENDED})}),
     )
 
 

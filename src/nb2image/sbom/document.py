@@ -58,7 +58,7 @@ def sbom(
     ``created`` is what the image states. Raises what ``fetch`` raises, which is asked for wheels whose METADATA was
     never read, and `BadWheel`.
     """
-    parts = [_base(base, system, plan.system.names if plan.system is not None else (), store)]
+    parts = [_base(base, system, plan.system.why if plan.system is not None else {}, store)]
     for prefix, wheels in environments.items():
         if wheels:
             built = {str(each.package.name): each.sdist for each in plan.built} if prefix == KERNEL else {}
@@ -110,9 +110,9 @@ def _numbered(document: Mapping[str, Any]) -> bytes:
     return canonical_json({**document, "serialNumber": UUID(bytes=digest[:16], version=5).urn})
 
 
-def rebased(data: bytes, base: Base, system: Sequence[Layer], wanted: Sequence[str], store: Store) -> bytes:
+def rebased(data: bytes, base: Base, system: Sequence[Layer], wanted: Mapping[str, str], store: Store) -> bytes:
     """The bill of materials of an image on another base, to which the layers of ``system`` add packages of its
-    distribution, the ``wanted`` among them.
+    distribution, among them the ``wanted``: why, by name.
 
     Raises `NotAnImage` when it is none that nb2image wrote.
     """
@@ -172,11 +172,11 @@ def _file(ref: str, name: str, data: bytes) -> dict[str, Any]:
     }
 
 
-def _base(base: Base, system: Sequence[Layer], wanted: Sequence[str], store: Store) -> Part:
+def _base(base: Base, system: Sequence[Layer], wanted: Mapping[str, str], store: Store) -> Part:
     """The base, and the packages that were added to it."""
     target = base.target
     facts = [base.reference, str(target.python), str(target.interpreter), str(target.platform)]
-    added = [[layer.diff_id for layer in system], list(wanted)] if system else []
+    added = [[layer.diff_id for layer in system], sorted(map(list, wanted.items()))] if system else []
     key = digest_of_key(_KIND, SBOM, "base", base.image.digest, facts, *added)
     part: Part | None = store.get_record(_KIND, key)
     if part is None:
@@ -186,7 +186,7 @@ def _base(base: Base, system: Sequence[Layer], wanted: Sequence[str], store: Sto
         before = contents_of(base.image, store)
         contents = contents_of(base.image.with_layers(system), store) if system else before
         here = {package.key: package.version for package in before.system}
-        new = {p.key: p.name in wanted for p in contents.system if here.get(p.key) != p.version}
+        new = {p.key: wanted.get(p.name, "") for p in contents.system if here.get(p.key) != p.version}
         part = {**base_part(base, contents, new), "incomplete": [] if contents.complete else ["base"]}
         store.put_record(_KIND, key, part)
     return part

@@ -52,7 +52,16 @@ class SystemPackages:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the packages that there is a reason for, sorted."""
-        return tuple(sorted({*(each.name for each in self.wanted), *filter(None, self.lock.libraries.values())}))
+        return tuple(sorted(self.why))
+
+    @property
+    def why(self) -> dict[str, str]:
+        """Why each of `names` is there: ``asked for``, or ``has libGL.so.1``, which something needs."""
+        has: dict[str, list[str]] = {}
+        for soname, name in sorted(self.lock.libraries.items()):
+            has.setdefault(name, []).append(soname)
+        found = {name: f"has {', '.join(sonames)}" for name, sonames in has.items() if name}
+        return {**found, **{each.name: "asked for" for each in self.wanted}}
 
     def labels(self) -> dict[str, str]:
         """What an image's labels say of it, by the end of their names."""
@@ -77,18 +86,12 @@ class SystemPackages:
         return f"Debian packages are added: {asked}{more}, {shown(self.lock.size)}."
 
     def reasons(self) -> tuple[str, ...]:
-        """Why packages were added that nobody named, and which libraries no package has."""
+        """Why packages were added that nobody named."""
         found: dict[tuple[str, ...], list[str]] = {}
-        texts = []
         for each in self.needed:
-            name = self.lock.libraries.get(each.soname)
-            if name:
+            if name := self.lock.libraries.get(each.soname):
                 found.setdefault(each.by, []).append(f"{each.soname} (added: {name})")
-            else:
-                texts.append(
-                    f"No package of Debian {self.lock.suite} has {each.soname}, which {_names(each.by)} needs."
-                )
-        return (*(f"{_names(by)} needs {', '.join(sonames)}." for by, sonames in found.items()), *texts)
+        return tuple(f"{_names(by)} needs {', '.join(sonames)}." for by, sonames in found.items())
 
 
 def _names(names: Sequence[str]) -> str:
@@ -233,12 +236,14 @@ def _resolved(
     mirrors: Mirrors | None,
 ) -> SystemLock:
     places = mirrors if mirrors is not None else Mirrors.of_this_machine()
+    with Archives(places) as archives:
+        index = read_suite(installed.suite, installed.architecture, archives, store, listener)
     libraries: dict[str, str] = {}
     if sonames:
         known = read_sonames(installed.suite, installed.architecture, store, listener, mirrors=places)
-        libraries = {soname: next(iter(found), "") for soname, found in known.packages_with(sonames).items()}
-    with Archives(places) as archives:
-        index = read_suite(installed.suite, installed.architecture, archives, store, listener)
+        for soname, found in known.packages_with(sonames).items():
+            # The list of files may be older, or newer, than that of packages.
+            libraries[soname] = next((name for name in found if index.packages.get(name) is not None), "")
     having = [Wanted(name, "", soname) for soname, name in libraries.items() if name]
     added = resolve_beyond(index.packages, [*wanted, *having], installed)
     return SystemLock(

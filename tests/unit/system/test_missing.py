@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from nb2image.bases.debian.mirrors import Mirrors
 from nb2image.build import build
 from nb2image.cache import Store
-from nb2image.errors import MissingLibraries
+from nb2image.cli import cli
+from nb2image.errors import MissingLibraries, SystemPackagesUnusable
 from nb2image.image.layout import write_layout
 from nb2image.progress import Event, Note, Silent, Warned
 from tests.unit.abi.making import shared_object
@@ -56,6 +59,60 @@ def test_a_missing_library_is_added_and_said_in_one_sentence(world: World, noteb
     assert built.image.config.labels["io.nb2image.system.packages"] == "libgl1=1.0-1"
 
 
+def test_the_bill_of_materials_says_which_library_a_package_is_there_for(world: World, notebook: Path) -> None:
+    (notebook.parent / "apt.txt").write_text("draw\n")
+    document = json.loads(world.build(notebook).sbom)
+    why = {
+        each["name"]: {p["name"]: p["value"] for p in each["properties"]}["nb2image:added"]
+        for each in document["components"]
+        if each["bom-ref"].startswith("system:")
+    }
+    assert why == {"draw": "asked for", "libgl1": "has libGL.so.1"}
+
+
+@pytest.mark.parametrize("text", ["", "draw\n"])
+def test_what_was_written_down_gives_the_same_image_when_the_archive_has_moved_on(
+    world: World, notebook: Path, place: Place, text: str
+) -> None:
+    (notebook.parent / "apt.txt").write_text(text)
+    first = world.build(notebook)
+    (notebook.parent / "apt.lock").write_bytes(first.system_lock)
+    library = shared_object(soname="libGL.so.1", defines=["NEW"])
+    place.archive.add(control("libgl1", "2.0-1"), {"./usr/lib/x86_64-linux-gnu/libGL.so.1": library})
+    publish(place, "usr/lib/x86_64-linux-gnu/libGL.so.1  libs/libglvnd\n")
+    assert world.build(notebook, cache="another machine").image.digest == first.image.digest
+    (notebook.parent / "apt.lock").unlink()
+    (notebook.parent / "apt.txt").write_text("libgl1\n")
+    assert world.build(notebook, cache="third").image.digest != first.image.digest
+
+
+@pytest.mark.usefixtures("notebook")
+def test_another_missing_library_than_those_written_down_is_told_of(world: World, notebook: Path) -> None:
+    lock = world.build(notebook).system_lock
+    other = world.locked(wheel("vision", "2.0", files={**FILES, "vision/_core.so": shared_object("libnobody.so.1")}))
+    (other.parent / "apt.lock").write_bytes(lock)
+    silent = Silent()
+    world.build(other, listener=silent)
+    assert "apt.lock does not say which package has libnobody.so.1; it is not used." in [
+        e.text for e in silent.warnings
+    ]
+    with pytest.raises(SystemPackagesUnusable, match="does not say which package has libnobody"):
+        world.build(other, strict=True)
+
+
+def test_nothing_to_write_down_shows_before_anything_is_built(
+    world: World, notebook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NB2IMAGE_CACHE_DIR", str(world.folder / "cache"))
+    world.build(notebook, add_missing=False)
+    target, lock = world.folder / "image.tar", world.folder / "apt.lock"
+    options = ["--base", str(world.base), "--offline", "-o", str(target), "--apt-lock", str(lock), "-q"]
+    done = CliRunner().invoke(cli, ["build", str(notebook), *options, "--no-add-missing"])
+    assert isinstance(done.exception, SystemPackagesUnusable)
+    assert "There is nothing for --apt-lock to lock" in done.exception.message
+    assert not target.exists()
+
+
 def test_the_digest_does_not_depend_on_what_the_cache_holds(world: World, notebook: Path) -> None:
     first = world.build(notebook)
     assert world.build(notebook).image.digest == first.image.digest
@@ -98,15 +155,26 @@ def test_a_library_that_no_package_has_is_a_warning(world: World) -> None:
     files = {**FILES, "vision/_core.so": shared_object("libnobody.so.1")}
     built = world.build(world.locked(wheel("vision", "2.0", files=files)), listener=silent)
     assert built.plan.system is not None
-    assert built.plan.system.reasons() == ("No package of Debian bookworm has libnobody.so.1, which vision needs.",)
+    assert built.plan.system.reasons() == ()
     assert "io.nb2image.system.packages" not in built.image.config.labels
-    assert [each for each in silent.warnings if "libnobody.so.1" in each.text]
+    (warning,) = silent.warnings
+    assert warning.text == (
+        "vision-2.0-py3-none-any.whl: vision/_core.so needs libnobody.so.1, which neither the wheels nor the base "
+        f"{built.base.name} nor any package of Debian bookworm has."
+    )
+    assert warning.hint.startswith("The documentation of what needs them may say where they come from")
 
 
 def test_a_base_that_is_not_debians_stays_as_it_is(world: World, notebook: Path) -> None:
     from tests.unit.world import write_base
 
     world.base = write_base(world.folder / "unknown")
-    built = world.build(notebook)
+    silent = Silent()
+    built = world.build(notebook, listener=silent)
     assert built.plan.system is None
     assert [each.soname for each in built.libraries.missing] == ["libGL.so.1"]
+    (warning,) = silent.warnings
+    assert warning.hint.startswith("System packages come from Debian, and the base ")
+    with pytest.raises(MissingLibraries) as caught:
+        world.build(notebook, strict=True)
+    assert caught.value.hint.startswith("System packages come from Debian, and the base ")

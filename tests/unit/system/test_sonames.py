@@ -126,10 +126,17 @@ def test_a_missing_library_brings_its_package_and_says_why(place: Place, base: B
     assert found.sentence().startswith("Debian packages are added: libgl1 and one more, ")
 
 
-def test_a_library_that_no_package_has_is_one_sentence(place: Place, base: Base) -> None:
+def test_a_library_that_no_package_has_adds_nothing_and_is_known_to_be_had_nowhere(place: Place, base: Base) -> None:
     found = resolved(place, base, NOBODY)
     assert found.lock.packages == ()
-    assert found.reasons() == ("No package of Debian bookworm has libnobody.so.1, which strange, stranger each needs.",)
+    assert found.lock.libraries == {"libnobody.so.1": ""}
+    assert found.reasons() == ()
+
+
+def test_a_package_that_the_list_of_files_alone_knows_is_passed_over(place: Place, base: Base) -> None:
+    publish(place, "usr/lib/x86_64-linux-gnu/libGL.so.1   libs/gone,oldlibs/libgl1\n")
+    found = resolved(place, base, Needed("libGL.so.1", ("vision",)))
+    assert found.lock.libraries == {"libGL.so.1": "libgl1"}
 
 
 def test_what_libraries_came_to_is_found_again_without_a_network(place: Place, base: Base) -> None:
