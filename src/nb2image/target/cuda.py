@@ -77,12 +77,21 @@ class NvidiaImage:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """GPUs of one architecture, and the first CUDA that compiles for it."""
+
+    name: str
+    cuda: Version
+
+
+@dataclass(frozen=True)
 class Rules:
     """Everything that is known of CUDA, in the order of the file: the first row that fits a package counts."""
 
     drivers: tuple[Driver, ...] = ()
     packages: tuple[Rule, ...] = ()
     images: tuple[NvidiaImage, ...] = ()
+    generations: tuple[Generation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,7 @@ _SECTIONS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"package", "cuda", "source"}),
         frozenset({"versions", "local", "machine", "cudnn", "exact", "unless", "newer", "cpu"}),
     ),
+    "generation": (frozenset({"name", "cuda", "source"}), frozenset()),
     "image": (frozenset({"tag", "cuda", "cudnn", "pythons", "source"}), frozenset()),
 }
 _SWITCHES = frozenset({"exact", "cpu"})
@@ -168,6 +178,7 @@ def parse_rules(document: Mapping[str, Any], source: str) -> Rules:
     drivers: list[Driver] = []
     packages: list[Rule] = []
     images: list[NvidiaImage] = []
+    generations: list[Generation] = []
     for section, rows in document.items():
         if section not in _SECTIONS or not isinstance(rows, list):
             raise ValueError(f"{source}: there is no table [[{section}]]; there are {', '.join(_SECTIONS)}.")
@@ -178,6 +189,8 @@ def parse_rules(document: Mapping[str, Any], source: str) -> Rules:
                 if section == "driver":
                     Version(row["minimum"])
                     drivers.append(Driver(SpecifierSet(row["cuda"]), row["minimum"], Version(row["reports"])))
+                elif section == "generation":
+                    generations.append(Generation(row["name"], Version(row["cuda"])))
                 elif section == "image":
                     cuda = Cuda(Version(row["cuda"]), Version(row["cudnn"]))
                     images.append(NvidiaImage(row["tag"], cuda, tuple(row["pythons"])))
@@ -185,7 +198,7 @@ def parse_rules(document: Mapping[str, Any], source: str) -> Rules:
                     packages.append(_rule(section, row))
             except (ValueError, re.error) as error:
                 raise ValueError(f"{source}, {where}: {error}.") from error
-    return Rules(tuple(drivers), tuple(packages), tuple(images))
+    return Rules(tuple(drivers), tuple(packages), tuple(images), tuple(generations))
 
 
 def _check_keys(row: object, section: str) -> None:
@@ -377,6 +390,25 @@ def outlook(need: Need, python: str, rules: Rules) -> str:
     return (
         f"{now} in this image. To use a GPU {'they need' if several else 'it needs'} NVIDIA's {wanted}, which neither "
         f"the base nor a locked package brings. {advice(need, python, rules)}{themselves}"
+    )
+
+
+def too_new(need: Need, rules: Rules) -> str:
+    """A sentence on GPUs that are newer than the oldest CUDA of a stack; empty where there are none."""
+    used = [*(each.cuda for each in need.libraries), *([need.carried] if need.carried else [])]
+    oldest = min(used, default=None)
+    if oldest is None:
+        return ""
+    # A major version alone may be any of its minor ones.
+    later = [
+        each
+        for each in sorted(rules.generations, key=lambda each: each.cuda)
+        if (oldest < each.cuda if len(oldest.release) > 1 else oldest.major < each.cuda.major)
+    ]
+    if not later:
+        return ""
+    return (
+        f"CUDA {oldest} is older than GPUs of the generation {later[0].name}: on these and later ones it may not work."
     )
 
 

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from nb2image.errors import NoCuda, NoMatchingBase
 from nb2image.lock.model import Lock
-from nb2image.target.cuda import Need, Rules, advice, cuda_need, lacking, outlook
+from nb2image.target.cuda import Need, Rules, advice, cuda_need, lacking, outlook, too_new
 from nb2image.target.files import no_files
 from nb2image.target.model import Target
 from nb2image.target.select import Selection, glibc_need, select
@@ -204,11 +204,10 @@ def match(
         *(_other(c, named, python, asker, lock) for c in others),
     )
     reasons = tuple(_reasons(lock, best, python, asker, wishes))
-    note = (
-        ""
-        if wishes.gpu or not lacking(best.cuda, chosen.target.cuda)
-        else outlook(best.cuda, chosen.target.minor, rules)
-    )
+    if wishes.gpu:
+        note = too_new(best.cuda, rules)
+    else:
+        note = outlook(best.cuda, chosen.target.minor, rules) if lacking(best.cuda, chosen.target.cuda) else ""
     warnings = (_out_of_support(best, wishes, remote),) if best.past else ()
     return Match(chosen, best.selection, rows, reasons, best.cuda, (note,) if note else (), warnings)
 

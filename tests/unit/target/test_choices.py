@@ -416,8 +416,13 @@ def test_without_a_gpu_a_missing_cuda_is_one_note() -> None:
     found = matched("tensorflow==2.6.0", "3.8")
     assert len(found.notes) == 1
     assert found.notes[0].startswith("tensorflow 2.6.0 will compute on the CPU in this image")
-    assert matched("tensorflow==2.6.0", "3.8", "gpu").notes == ()
+    assert not any("CPU" in each for each in matched("tensorflow==2.6.0", "3.8", "gpu").notes)
     assert matched("torch==1.9.1", "3.8").notes == ()
+
+
+def test_with_gpu_the_gpus_that_are_too_new_are_one_note() -> None:
+    (note,) = matched("torch==1.9.1", "3.8", "gpu").notes
+    assert note.startswith("CUDA 10.2 is older than GPUs of the generation Ampere (A100, RTX 30)")
 
 
 def test_on_arm_wheels_of_arm_are_chosen() -> None:

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from nb2image import images
 from nb2image.images import cuda_rules
-from nb2image.target.cuda import Need, advice, cuda_need, lacking, outlook, parse_rules
+from nb2image.target.cuda import Need, advice, cuda_need, lacking, outlook, parse_rules, too_new
 from nb2image.target.model import Cuda
 
 
@@ -236,6 +236,23 @@ def test_a_package_that_needs_a_gpu_is_not_said_to_run_on_the_cpu() -> None:
         "cupy-cuda12x 13.3.0 computes on GPUs only, and will find none in this image. To use a GPU it needs NVIDIA's "
         "CUDA 12, which neither"
     )
+
+
+@pytest.mark.parametrize(
+    ("locked", "generation"),
+    [
+        ("torch==1.9.1", "CUDA 10.2 is older than GPUs of the generation Ampere (A100, RTX 30): "),
+        ("torch==1.9.1+cu111 tensorflow==2.14.1", "CUDA 11.1 is older than GPUs of the generation Hopper (H100): "),
+        ("torch==2.1.2+cu118", "CUDA 11.8 is older than GPUs of the generation Blackwell (B200, RTX 50): "),
+        ("torch==2.7.1+cu128", ""),
+        # 12.8 is a 12, too.
+        ("cupy-cuda12x==13.3.0", ""),
+        ("numpy==1.26.4", ""),
+    ],
+)
+def test_gpus_that_are_newer_than_cuda_are_told(locked: str, generation: str) -> None:
+    told = too_new(need(locked), cuda_rules())
+    assert told == (f"{generation}on these and later ones it may not work." if generation else "")
 
 
 def test_where_no_image_is_left_another_version_is_advised() -> None:
