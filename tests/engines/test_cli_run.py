@@ -14,13 +14,14 @@ import pytest
 from nb2image.cache import Store
 from nb2image.engines.client import Engine
 from nb2image.engines.load import load
+from nb2image.errors import EngineRefused
 from nb2image.image.archive import write_archive
 from nb2image.image.layout import write_layout
 from nb2image.image.model import Config, ImageIndex
 from nb2image.progress import Silent
 from tests.engines.containers import run_engine
 from tests.engines.daemons import Daemon
-from tests.engines.images import image
+from tests.engines.images import image, text_layer
 
 SERVER = "echo '{}' > /tmp/api; echo ok > /tmp/lab; trap 'exit 0' TERM; httpd -f -p 8888 -h /tmp & wait"
 
@@ -92,6 +93,22 @@ def test_of_several_platforms_that_of_the_machine_is_loaded_and_run(
     done = subprocess.run(command(kind, "-p", "a", "1"), cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "own -p a 1\n"), done.stderr
     assert connected.image_id(f"both-{connected.name}:1") == own.config_descriptor.digest
+
+
+def test_an_image_of_a_processor_that_is_not_emulated_is_refused_in_a_sentence(
+    connected: Engine, store: Store, tmp_path: Path
+) -> None:
+    own = image(store, "echo ran", mode="batch")
+    other = {"amd64": "arm64", "arm64": "amd64"}[own.platform.architecture]
+    config = Config({**own.config.document, "architecture": other})
+    program = text_layer(store, "opt/runner/bin/python", "no program of this machine", 0o755)
+    foreign = own.with_layers([program]).with_config(config)
+    load(connected, foreign, ["foreign-cli:1"], Silent())
+    done = subprocess.run(command("foreign-cli:1"), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == EngineRefused.exit_code, done.stderr
+    assert f"is an image for linux/{other}, and {connected.title}'s machine" in done.stderr
+    assert f"--platform linux/{own.platform.architecture}" in done.stderr
+    assert connected.api.containers(all=True) == []
 
 
 def test_an_image_that_is_not_there_is_an_error_with_a_way_out(connected: Engine) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from nb2image.errors import NotAnImage
-from nb2image.image.model import INDEX_TYPE
+from nb2image.image.layout import write_layout
+from nb2image.image.model import INDEX_TYPE, ImageIndex
 from nb2image.image.read import find_image
+from nb2image.progress import Silent
 from nb2image.target.model import Platform
 from tests.unit.index.plugin import machine, server
 from tests.unit.world import World, wheel, world, write_base_for_both
@@ -67,6 +69,13 @@ def test_the_index_says_which_image_is_for_which_platform(world: World, source: 
     assert [(each["platform"]["architecture"], each["digest"]) for each in index["manifests"]] == [
         (each["platform"].partition("/")[2], each["digest"]) for each in document["images"]
     ]
+
+
+def test_a_platform_that_a_file_lacks_is_refused_with_those_that_it_has(world: World, source: Path) -> None:
+    write_layout(ImageIndex((world.build(source, platform=ARM64).image,)), ["one:1"], world.work / "one", Silent())
+    with pytest.raises(NotAnImage, match="holds no image for linux/amd64") as caught:
+        find_image(world.work / "one", AMD64)
+    assert caught.value.details == ("linux/arm64",)
 
 
 def test_commands_take_one_platform_of_an_index(world: World, source: Path) -> None:

@@ -56,7 +56,7 @@ def run(
     """
     from nb2image.cli.listeners import listening
     from nb2image.engines.client import choose
-    from nb2image.engines.run import image_mode, run_batch, serve
+    from nb2image.engines.run import check_processor, image_mode, run_batch, serve
 
     there = os.path.exists(source)  # noqa: PTH110 - false, not an error, below a folder that may not be entered
     if source.endswith((".ipynb", ".py")) and not there:
@@ -77,7 +77,9 @@ def run(
                     reference = _load_image(engine, source, named, listener)
                 else:
                     reference = _load_notebook(engine, Path(source), listener, selection)
-        if image_mode(engine, reference) == "batch":
+        mode = image_mode(engine, reference)
+        check_processor(engine, reference)
+        if mode == "batch":
             return run_batch(
                 engine, reference, arguments, output, sys.stdout.buffer, sys.stderr.buffer, gpu=selection["gpu"]
             )

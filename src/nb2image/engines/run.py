@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from nb2image.engines.client import Engine
 from nb2image.engines.nvidia import gpu_options, gpus_explained
 from nb2image.errors import EngineRefused, Unwritable
-from nb2image.runtime import OUTPUT
+from nb2image.runtime import OUTPUT, RUNNER
 from nb2image.runtime.entries import MODE_LABEL, Mode
 
 if TYPE_CHECKING:
     from docker.types.daemon import CancellableStream
 
-__all__ = ["Server", "image_mode", "run_batch", "serve"]
+__all__ = ["Server", "check_processor", "image_mode", "run_batch", "serve"]
 
 _Frame: TypeAlias = tuple[bytes | None, bytes | None]
 """A piece of the output, and a piece of the error output."""
 
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""OCI's names for those that engines may call as ``uname -m`` does."""
 _PORT_IN_IMAGE = 8888
 _PORTS = range(8888, 8988)
 _GRACE_SECONDS = 30
@@ -57,6 +59,31 @@ def image_mode(engine: Engine, reference: str) -> Mode:
     raise EngineRefused(
         f"The image {reference} was not built by nb2image: it has no label {MODE_LABEL}.",
         hint=f"Run it with {engine.name} run {reference} instead.",
+    )
+
+
+def check_processor(engine: Engine, reference: str) -> None:
+    """Raise `EngineRefused` for an image of another processor than the engine's machine has, unless that is emulated:
+    its Python is started, and nothing else tells for sure."""
+    document = engine.inspect(reference) or {}
+    wanted, machine = str(document.get("Architecture") or ""), engine.architecture.lower()
+    if not wanted or wanted == _ARCHITECTURES.get(machine, machine):
+        return
+    with engine.asked(f"to run {reference}"):
+        created = engine.api.create_container(reference, entrypoint=[f"{RUNNER}/bin/python", "-I", "-c", ""])
+    try:
+        with suppress(EngineRefused), engine.asked(f"to run {reference}"):
+            engine.api.start(created["Id"])
+            if engine.api.wait(created["Id"], timeout=_ANSWER_SECONDS)["StatusCode"] == 0:
+                return
+    finally:
+        with engine.asked(f"to remove a container of {reference}"):
+            engine.api.remove_container(created["Id"], force=True, v=True)
+    raise EngineRefused(
+        f"{reference} is an image for linux/{wanted}, and {engine.title}'s machine ({machine}) does not emulate that.",
+        hint=f"Run it on such a machine; build one for this machine with "
+        f"--platform linux/{_ARCHITECTURES.get(machine, machine)}; or install an emulator there, such as Debian's "
+        "qemu-user-static with binfmt-support.",
     )
 
 

@@ -111,7 +111,11 @@ def open_image(location: Path | str, platform: Platform | None = None) -> Image:
 def find_image(location: Path | str, platform: Platform | None = None) -> Stored:
     """The same with its names, its layers' documents not yet read."""
     path, ref = split_base(location)
-    return _chosen(stored_images(path, platform), ref, platform, str(path))
+    images = stored_images(path, platform)
+    if not images and platform is not None and (others := stored_images(path)):
+        there = sorted({str(each.read().platform) for each in others})
+        raise NotAnImage(f"{path} holds no image for {platform}.", hint="It holds images for:", details=tuple(there))
+    return _chosen(images, ref, platform, str(path))
 
 
 def find_index(location: Path | str) -> tuple[Whole, tuple[str, ...]] | None:
