@@ -26,6 +26,9 @@ _FORMAT = 1
 _HOLDS = 86400.0
 """Seconds for which an index is used before the archive is asked whether there is a newer one."""
 _BLOCK = 1 << 20
+_PIECE = 8 << 20
+_LONGEST = 1 << 20
+"""Bytes of a line: a package's name and path, of the packages that have the path."""
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _ALTERNATIVES = ("", "blas/", "lapack/", "openblas-pthread/")
 """Folders that the loader looks into, or that links of update-alternatives(1) lead to from there; the best first."""
@@ -127,13 +130,18 @@ def _lines(file: Path, end_of_interest: bytes = b"\xff") -> Iterator[bytes]:
     rest = b""
     try:
         with file.open("rb") as packed:
-            while block := packed.read(_BLOCK):
-                text = rest + stream.decompress(block)
+            while block := stream.unconsumed_tail or packed.read(_BLOCK):
+                text = rest + stream.decompress(block, _PIECE)
                 end = text.rfind(b"\n") + 1
                 yield text[:end]
                 rest = text[end:]
                 if rest > end_of_interest and rest.startswith(b"usr/"):
                     return
+                if len(rest) > _LONGEST:
+                    raise IndexAnswered(
+                        f"Debian's list of files cannot be read: a line has more than {_LONGEST} bytes.",
+                        hint="Try another mirror.",
+                    )
     except zlib.error as error:
         raise IndexAnswered(f"Debian's list of files cannot be read: {error}.", hint="Try another mirror.") from error
     if not stream.eof:

@@ -17,7 +17,7 @@ from nb2image.bases.model import Base
 from nb2image.bases.packages import contents_of
 from nb2image.build import Built
 from nb2image.cache import Store
-from nb2image.errors import BasePackagesGone, NotCached, SystemPackagesUnusable
+from nb2image.errors import BasePackagesGone, HashMismatch, NotCached, SystemPackagesUnusable
 from nb2image.image.filesystem import FileSystem, read_filesystem
 from nb2image.image.layout import write_layout
 from nb2image.image.model import Image
@@ -232,6 +232,19 @@ def test_a_package_that_is_gone_is_said_with_the_way_out(place: Place, base: Bas
     (place.archive.root / "debian/pool/main/draw_1.0-1.deb").unlink()
     with pytest.raises(BasePackagesGone, match=r"draw 1\.0-1 is on no mirror"):
         laid(place, base, "draw")
+
+
+def test_a_package_with_another_hash_than_the_signed_one_is_refused(place: Place, base: Base) -> None:
+    lock = resolved(place, base, "draw").lock
+    file = place.archive.root / "debian/pool/main/draw_1.0-1.deb"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(HashMismatch, match=r"draw_1\.0-1\.deb has the hash sha256:"):
+        laid(place, base, "draw")
+    (draw,) = (deb for deb in lock.packages if deb.name == "draw")
+    assert place.store.find("bases", draw.digest) is None
+    file.write_bytes(data)
+    assert "usr/bin/draw-1" in top(laid(place, base, "draw"))
 
 
 def test_a_base_of_another_distribution_is_refused(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,26 @@ def test_a_list_that_is_no_gzip_file_is_an_error_with_a_sentence(place: Place) -
     place.archive.sign()
     with pytest.raises(IndexAnswered, match="list of files cannot be read"):
         read(place)
+
+
+def test_a_damaged_index_in_the_cache_is_made_anew(place: Place) -> None:
+    publish(place)
+    first = read(place)
+    records = [path for path in (place.store.root / "v1/records/sonames").rglob("*") if path.is_file()]
+    assert len(records) == 2
+    for path in records:
+        path.write_bytes(path.read_bytes().replace(b"libgl1", b"evil99")[:-3])
+    assert read(place) == first
+
+
+def test_a_list_that_is_one_giant_line_is_given_up_early(place: Place) -> None:
+    tracemalloc.start()
+    publish(place, "a" * (1 << 28))
+    tracemalloc.reset_peak()
+    with pytest.raises(IndexAnswered, match="a line has more than 1048576 bytes"):
+        read(place)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
 
 
 # -- missing libraries -----------------------------------------------------------------------------
