@@ -32,7 +32,7 @@ from packaging.version import Version
 from nb2image.target.environment import wheel_tags
 
 RUNNERS = Path(__file__).parents[1] / "src/nb2image/images/runners"
-PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 GLIBC = Version("2.28")
 
@@ -47,12 +47,13 @@ class Runner(NamedTuple):
 
 LOCKS = {
     # JupyterLab asks for ipykernel so that a fresh installation has a kernel; here the kernel is another environment.
-    "jupyter": Runner(("jupyterlab>=4", "jupyterhub>=5"), without=("ipykernel",)),
+    # For Python 3.8, arrow 1.4 asks for a package that has no wheel for aarch64.
+    "jupyter": Runner(("jupyterlab>=4", "jupyterhub>=5", "arrow<1.4 ; python_version < '3.9'"), without=("ipykernel",)),
     "batch": Runner(("papermill>=2.6",)),
     "support": Runner(("ipykernel>=6",)),
     # The last versions that ask little of what they share with a lock of 2021 or 2022 (typing-extensions, traitlets).
     "support-older": Runner(
-        ("ipykernel==6.4.*", "ipython==7.*", "jupyter-client==6.*"), pythons=("3.9", "3.10", "3.11")
+        ("ipykernel==6.4.*", "ipython==7.*", "jupyter-client==6.*"), pythons=("3.8", "3.9", "3.10", "3.11")
     ),
     # What source distributions are built with where no date decides; see nb2image.sdists.requirements.
     "build": Runner(
@@ -65,7 +66,7 @@ LOCKS = {
     # setuptools 57 is the last with use_2to3, and the last that takes every setup.py of its time as it is.
     "build-older": Runner(
         ("setuptools==57.*", "wheel==0.37.*", "setuptools-scm==6.*", "pbr==5.*", "cython==0.29.*"),
-        pythons=("3.9", "3.10", "3.11"),
+        pythons=("3.8", "3.9", "3.10", "3.11"),
     ),
 }
 

@@ -245,6 +245,7 @@ def offered_bases(request: Request, store: Store, listener: Listener) -> list[tu
     from nb2image.bases.catalogued import CataloguedProvider
     from nb2image.bases.debian.provider import DebianProvider
 
+    bare = request.python_build is not None
     catalogue = read_catalogues(request.catalogues)
     pinned = {each.name: (each.reference, each.locks) for each in catalogue.entries.values() if each.locks is not None}
     debian = DebianProvider(
@@ -262,6 +263,7 @@ def offered_bases(request: Request, store: Store, listener: Listener) -> list[tu
         named=request.base,
         offline=request.settings.offline,
         plain_http=request.plain_http,
+        bare=bare,
     )
     offered: list[tuple[Provider, Candidate]] = [
         *(
@@ -288,7 +290,7 @@ def offered_bases(request: Request, store: Store, listener: Listener) -> list[tu
                 hint=f"Choose one of {', '.join((*sorted(names), 'the path of an OCI layout or archive'))}, "
                 "or a reference that states its registry, such as docker.io/library/python:3.11-slim.",
             )
-        provider = LayoutProvider(Path(request.base), request.platform, store)
+        provider = LayoutProvider(Path(request.base), request.platform, store, bare=bare)
         offered = [(provider, candidate) for candidate in provider.candidates()]
     if not offered:
         raise NoMatchingBase(
@@ -312,10 +314,15 @@ def _with_python(
     if not found:
         raise NoMatchingBase(
             f"The Python {build.python} of {build.place} is for {build.platform} with glibc {build.glibc} or newer: "
-            f"there is no such base among {', '.join(candidate.name for _, candidate in offered)}.",
+            f"there is no such base among {', '.join(f'{each.name} ({_c_library(each)})' for _, each in offered)}.",
             hint="Name another base, or a build for an older glibc.",
         )
     return found
+
+
+def _c_library(candidate: Candidate) -> str:
+    target = candidate.target
+    return f"{target.platform}, glibc {target.glibc}" if target.glibc else f"{target.platform}, without glibc"
 
 
 def _from_registry(request: Request, store: Store, listener: Listener) -> list[tuple[Provider, Candidate]]:
@@ -328,6 +335,7 @@ def _from_registry(request: Request, store: Store, listener: Listener) -> list[t
         listener,
         offline=request.settings.offline,
         plain_http=request.plain_http,
+        bare=request.python_build is not None,
     )
     return [(provider, candidate) for candidate in provider.candidates()]
 
@@ -337,9 +345,9 @@ def _not_here(entry: CatalogueEntry, platform: Platform) -> NoMatchingBase:
     if str(platform) not in entry.platforms:
         what, hint = f"is for {', '.join(entry.platforms)}, not for {platform}", "Choose another base or --platform."
     else:
-        what, hint = "has no Python", "Choose one that has: `nb2image bases list`."
+        what, hint = "has no Python", "Choose one that has, or lay one over it with --python-build."
         if entry.cuda is not None:
-            hint = "Add one to it, as docs/gpu.md shows, and name the result."
+            hint = "Lay one over it with --python-build, or add one to it as docs/gpu.md shows and name the result."
     return NoMatchingBase(f"The base {entry.name} {what}.", hint=hint)
 
 

@@ -120,7 +120,7 @@ def test_a_notebook_that_cannot_be_built_is_refused_with_a_sentence(
 
 
 _BULLSEYE = "base      bullseye: Python 3.9, glibc 2.31, linux/amd64"
-_ONLY_39 = "build with --python 3.9 if the notebook may run on it."
+_ONLY_39 = "build with --python 3.9 if the notebook may run on it, or give an image that has the right Python"
 _NO_CUDA = "--gpu asks for CUDA, and no locked package uses it, as far as nb2image knows."
 
 

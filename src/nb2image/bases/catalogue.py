@@ -92,6 +92,15 @@ class CatalogueEntry:
         glibc = Version(self.glibc) if self.glibc else None
         return Target(platform, full, interpreter, folder, glibc, self._cuda())
 
+    def bare(self, platform: Platform) -> Target | None:
+        """The same of what a Python will be laid over, whether or not it has one (`read_target`, ``bare``)."""
+        from nb2image.bases.facts import NO_PYTHON
+
+        if str(platform) not in self.platforms:
+            return None
+        glibc = Version(self.glibc) if self.glibc else None
+        return Target(platform, NO_PYTHON, PurePosixPath("/"), PurePosixPath("/"), glibc, self._cuda())
+
     def _cuda(self) -> Cuda | None:
         if self.cuda is None:
             return None

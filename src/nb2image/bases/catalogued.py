@@ -28,7 +28,7 @@ class CataloguedProvider:
     confirmed or delivered.
 
     Registries that nobody but nb2image's own catalogue names are asked only for the base that is ``named``.
-    ``offline`` and ``plain_http`` as for `RegistryProvider`.
+    ``offline``, ``plain_http`` and ``bare`` as for `RegistryProvider`.
     """
 
     def __init__(
@@ -41,7 +41,9 @@ class CataloguedProvider:
         named: str = "auto",
         offline: bool = False,
         plain_http: bool = False,
+        bare: bool = False,
     ) -> None:
+        self._bare = bare
         self._catalogue = catalogue
         self._platform = platform
         self._store = store
@@ -67,7 +69,7 @@ class CataloguedProvider:
         return entry.provider == "registry" and entry.shipped and entry.name != self._named
 
     def _candidate(self, entry: CatalogueEntry) -> Candidate | None:
-        target = entry.target(self._platform)
+        target = entry.bare(self._platform) if self._bare else entry.target(self._platform)
         if target is None:
             return None
         origin = f"{entry.reference}, as {entry.where} states it"
@@ -108,6 +110,7 @@ class CataloguedProvider:
                 self._listener,
                 offline=self._offline,
                 plain_http=self._plain_http,
+                bare=self._bare,
             )
         return self._registries[entry.name]
 
@@ -125,7 +128,7 @@ class CataloguedProvider:
             base = remote.deliver(remote.candidates()[0], listener)
             # A lock changes nothing of the image, nor what it calls its base.
             return replace(base, name=entry.name, reference=str(parse_reference(entry.reference)))
-        provider = LayoutProvider(entry.reference, self._platform, self._store)
+        provider = LayoutProvider(entry.reference, self._platform, self._store, bare=self._bare)
         offered = provider.candidates()
         if (digest := entry.digests.get(str(self._platform))) is not None:
             for each in offered:

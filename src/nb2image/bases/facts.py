@@ -27,6 +27,7 @@ from nb2image.image.model import DEFAULT_PATH, Image
 from nb2image.target.model import Cuda, Platform, Target
 
 __all__ = [
+    "NO_PYTHON",
     "Unfit",
     "build_facts",
     "candidates",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _KIND = "target"
+_KINDS = {False: _KIND, True: "bare-target"}
 _FORMAT = 2
 _PROGRAM = re.compile(r"python3?(?:\.\d+)?[td]?")
 _MINOR = re.compile(r"python(3\.\d+)(t?)")
@@ -51,24 +53,25 @@ _ELF_MACHINES = {3: "386", 20: "ppc", 21: "ppc64le", 22: "s390x", 40: "arm", 62:
 _PT_INTERP = 3
 
 
-def read_target(image: Image, store: Store | None = None) -> Target:
-    """Facts of a base image; found in ``store`` when this image was read before.
+def read_target(image: Image, store: Store | None = None, *, bare: bool = False) -> Target:
+    """Facts of a base image; found in ``store`` when this image was read before. ``bare``: those of what a Python will
+    be laid over; its own, if any, is not looked for, and Python's facts are placeholders.
 
     Raises `NotAnImage` when it has no CPython 3 that could run, or is damaged.
     """
-    if store is not None and (known := known_target(image, store)) is not None:
+    if store is not None and (known := known_target(image, store, bare=bare)) is not None:
         return known
     files = read_filesystem(image, lambda path: holds_facts(path) or packages.holds_packages(path))
-    target = _read(image, files)
+    target = _without_python(image, files) if bare else _read(image, files)
     if store is not None:
-        store.put_record(_KIND, _key(image), _to_record(target))
+        store.put_record(_KINDS[bare], _key(image), _to_record(target))
         packages.record(image, files, store)
     return target
 
 
-def known_target(image: Image, store: Store) -> Target | None:
+def known_target(image: Image, store: Store, *, bare: bool = False) -> Target | None:
     """The same, of an image that was read before; None of any other one."""
-    record = store.get_record(_KIND, _key(image))
+    record = store.get_record(_KINDS[bare], _key(image))
     return _from_record(record) if record is not None else None
 
 
@@ -118,6 +121,10 @@ def _recorded_cuda(record: dict[str, Any] | None) -> Cuda | None:
     return Cuda(Version(record["version"]), cudnn, record["libraries"])
 
 
+NO_PYTHON = Version("0")
+"""What stands for the version where there is no Python yet."""
+
+
 class _Elf(NamedTuple):
     """``architecture`` in OCI's words, ``loader`` the path of PT_INTERP (None: a static program)."""
 
@@ -143,9 +150,15 @@ def _read(image: Image, files: FileSystem) -> Target:
             passed_over.append(f"/{found}: {reason}")
     raise NotAnImage(
         f"The image {image.digest} has no Python that could be used as a base.",
-        hint="Name an image with CPython 3 on its PATH, in /usr/bin, /usr/local/bin or /opt.",
+        hint="Name an image with CPython 3 on its PATH, in /usr/bin, /usr/local/bin or /opt, or lay one over this with "
+        "--python-build.",
         details=tuple(passed_over),
     )
+
+
+def _without_python(image: Image, files: FileSystem) -> Target:
+    glibc, cuda = glibc_in(files), cuda_in(files, image.config.env).target
+    return Target(image.platform, NO_PYTHON, PurePosixPath("/"), PurePosixPath("/"), glibc, cuda)
 
 
 def candidates(files: FileSystem, path: str) -> Iterator[str]:

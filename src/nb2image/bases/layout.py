@@ -30,11 +30,12 @@ class _Found:
 class LayoutProvider:
     """Offers every image of one platform that stands at a path, or the one that is named after it.
 
-    ``path`` is what ``--base`` was given. Nothing is read before candidates are asked for; they raise
-    `NotAnImage` when nothing there can be a base.
+    ``path`` is what ``--base`` was given; ``bare`` as for `read_target`. Nothing is read before candidates are asked
+    for; they raise `NotAnImage` when nothing there can be a base.
     """
 
-    def __init__(self, path: Path | str, platform: Platform, store: Store | None = None) -> None:
+    def __init__(self, path: Path | str, platform: Platform, store: Store | None = None, *, bare: bool = False) -> None:
+        self._bare = bare
         self._location = str(path)
         self._platform = platform
         self._store = store
@@ -81,7 +82,7 @@ class LayoutProvider:
         return bases
 
     def _base(self, path: Path, name: str, names: Sequence[str], image: Image) -> _Found:
-        target = read_target(image, self._store)
+        target = read_target(image, self._store, bare=self._bare)
         size = sum(layer.descriptor.size for layer in image.layers)
         origin = f"image {image.digest[7:19]} in {path}"
         return _Found(Candidate(name, target, size, origin, cached=True), image, _reference(path, names))

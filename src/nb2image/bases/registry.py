@@ -25,7 +25,8 @@ __all__ = ["RegistryProvider"]
 class RegistryProvider:
     """Offers the one image that a reference stands for on a platform.
 
-    ``offline``: only what the store has of it. Candidates raise `RegistryFailure`, `NotAnImage` and `NotCached`.
+    ``offline``: only what the store has of it; ``bare`` as for `read_target`. Candidates raise `RegistryFailure`,
+    `NotAnImage` and `NotCached`.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class RegistryProvider:
         *,
         offline: bool = False,
         plain_http: bool = False,
+        bare: bool = False,
     ) -> None:
+        self._bare = bare
         self._text = text
         self._reference = parse_reference(text)
         self._platform = platform
@@ -69,11 +72,11 @@ class RegistryProvider:
             digest, size = self.resolve()
             assert self._pulled is not None
             image = _image(self._pulled)
-            target = known_target(image, self._store)
+            target = known_target(image, self._store, bare=self._bare)
             if target is None:
                 if self._registry is not None:
                     fetch_layers(image.layers, self._registry)
-                target = read_target(image, self._store)
+                target = read_target(image, self._store, bare=self._bare)
             at = "" if self._reference.digest == digest else f" at {digest}"
             self._found = Candidate(self._text, target, size, f"{self._reference}{at}", cached=True), image
         return self._found

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from packaging.version import Version
 
+from nb2image.abi.elf import Damaged, read_object
 from nb2image.bases.facts import Unfit, build_facts, read_target
 from nb2image.bases.model import Base, Candidate, Provider, Remote
 from nb2image.cache import Store, digest_of_key
@@ -248,10 +249,30 @@ def _facts(place: str, digest: str, layer: CachedLayer, root: Path) -> PythonBui
         architecture, python = build_facts(files, f"{PREFIX[1:]}/bin/{programs[0].name}")
     except Unfit as reason:
         _refuse(place, str(reason))
+    _check_program(place, root, programs[0])
     needs = {int(found) for path in _elfs(root) for found in _GLIBC.findall(path.read_bytes())}
     if not needs:
         _refuse(place, "its program was not linked to glibc")
     return PythonBuild(place, digest, Platform("linux", architecture), python, Version(f"2.{max(needs)}"), layer)
+
+
+def _check_program(place: str, root: Path, program: Path) -> None:
+    """That the program finds the libraries which the archive brings for it, wherever the archive is unpacked."""
+    data = program.read_bytes()
+    try:
+        found = read_object(lambda: [data], len(data))
+    except Damaged as error:
+        _refuse(place, f"{program.name} is damaged: {error}")
+    if found is None:
+        return  # of which other checks say more
+    for soname in found.needed:
+        if not (root / "lib" / soname).exists():
+            continue  # the base's, then
+        folders = [each for each in (*found.rpath, *found.runpath) if each.startswith(("$ORIGIN", "${ORIGIN}"))]
+        places = [program.parent / each.partition("ORIGIN")[2].lstrip("}/") for each in folders]
+        if not any((each / soname).exists() for each in places):
+            stated = ", ".join((*found.rpath, *found.runpath)) or "the system's folders"
+            _refuse(place, f"its program looks for {soname} in {stated}, and not beside itself")
 
 
 def _elfs(root: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Runs inside a sandbox, under the base's own Python (3.9 or later) and with the standard library only.
+"""Runs inside a sandbox, under the base's own Python (3.8 or later) and with the standard library only.
 
 It is the first process there, so that everything ends with it: what a build leaves behind is killed, and so is a build
 that fills the disk. Its task stands in ``/build/job.json``, the answer comes to ``/build/out/result.json``::

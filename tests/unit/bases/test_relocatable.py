@@ -6,19 +6,23 @@ import gzip
 import hashlib
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from nb2image.bases.relocatable import read_build
+from nb2image.build import build
 from nb2image.cache import Store
-from nb2image.errors import BadPythonBuild, HashMismatch, IndexAnswered, NoMatchingBase, NotCached
+from nb2image.errors import BadPythonBuild, HashMismatch, IndexAnswered, NoMatchingBase, NotAnImage, NotCached
+from nb2image.image.layout import write_layout
 from nb2image.layers.entry import HardLink, Link
 from nb2image.plan import Request, make_plan
 from nb2image.progress import Silent
-from tests.unit.bases.test_facts import elf
-from tests.unit.image.making import Members, tar_of
+from tests.unit.abi.making import shared_object
+from tests.unit.bases.test_facts import CUDA_11, DEBIAN, elf
+from tests.unit.image.making import Members, files_of, image_of, tar_of
 from tests.unit.index.plugin import machine, server
 from tests.unit.index.server import IndexServer
 from tests.unit.world import World, wheel, world
@@ -136,6 +140,60 @@ def test_a_build_comes_from_an_address_with_its_hash_only(tmp_path: Path, server
     assert str(read_build(f"{url}#sha256={digest}", store, offline=True).python) == "3.11.7"
     with pytest.raises(HashMismatch):
         read_build(f"{tmp_path / 'python.tar.gz'}#sha256={'0' * 64}", store)
+
+
+@pytest.mark.parametrize(
+    ("runpath", "fits"),
+    [("/root/build/lib", False), (None, False), ("$ORIGIN/../lib", True), ("${ORIGIN}/../lib", True)],
+)
+def test_a_program_that_finds_its_library_in_one_folder_only_is_refused(
+    tmp_path: Path, store: Store, runpath: str | None, fits: bool
+) -> None:
+    # What a build with --enable-shared is: a small program, and all of Python in a library.
+    shared = shared_object("libpython3.11.so.1.0", runpath=runpath, versions={"libc.so.6": ["GLIBC_2.17"]})
+    contents = [("python/bin/python3.11", shared), *members()[1:]]
+    contents += [("python/lib/libpython3.11.so.1.0", elf("3.11.7", "GLIBC_2.17", loader=None))]
+    given = str(archive(tmp_path, contents))
+    if fits:
+        assert str(read_build(given, store).python) == "3.11.7"
+    else:
+        with pytest.raises(BadPythonBuild, match=r"looks for libpython3\.11\.so\.1\.0 in .*, and not beside itself"):
+            read_build(given, store)
+
+
+def bare_base(folder: Path, **changes: bytes | Link | HardLink) -> Path:
+    """A layout of an image with CUDA and glibc, and without Python."""
+    contents = {path: content for path, content in DEBIAN.items() if "python" not in path}
+    write_layout(image_of(files_of({**contents, **CUDA_11, **changes})), ["cuda:1"], folder / "cuda", Silent())
+    return folder / "cuda"
+
+
+def test_a_base_without_python_takes_the_build_and_keeps_its_cuda(world: World) -> None:
+    given = str(archive(world.folder, members()))
+    base = str(bare_base(world.folder))
+    source = world.locked(wheel("first"))
+    with pytest.raises(NotAnImage, match="no Python") as caught:
+        build(Request(source, base=base), Store(world.cache), Silent())
+    assert "--python-build" in caught.value.hint
+    built = build(Request(source, base=base, python_build=given), Store(world.cache), Silent())
+    assert str(built.plan.target) == "Python 3.11, glibc 2.36, linux/amd64, CUDA 11.2, cuDNN 8.1"
+    assert str(built.plan.target.interpreter) == "/opt/python/bin/python3.11"
+
+
+def test_a_catalogued_base_without_python_takes_the_build(world: World) -> None:
+    given = str(archive(world.folder, members()))
+    bare_base(world.folder)
+    catalogue = world.folder / "catalogue.toml"
+    catalogue.write_text(
+        '[[base]]\nname = "cuda"\nprovider = "layout"\nreference = "cuda"\nplatforms = ["linux/amd64"]\n'
+        'glibc = "2.36"\ncuda = "11.2"\ncudnn = "8.1"\n'
+    )
+    request = Request(world.locked(wheel("first")), base="cuda", catalogues=(catalogue,), python_build=given)
+    built = build(request, Store(world.cache), Silent())
+    assert (built.base.name, str(built.plan.target.cuda)) == ("cuda", "CUDA 11.2, cuDNN 8.1")
+    with pytest.raises(NoMatchingBase, match="The base cuda has no Python") as caught:
+        build(replace(request, python_build=None), Store(world.cache), Silent())
+    assert "--python-build" in caught.value.hint
 
 
 def test_an_image_is_built_on_the_base_with_the_build(world: World) -> None:

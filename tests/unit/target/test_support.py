@@ -13,7 +13,7 @@ from nb2image.lock.model import hashes_of
 from nb2image.target.environment import marker_environment
 from nb2image.target.support import SupportPackage, check_support
 
-PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 SHIPPED = [(python, name) for python in PYTHONS for name in support_locks(python)]
 ENVIRONMENT = marker_environment(Version("3.11.2"), "x86_64")
 SUPPORT = (
