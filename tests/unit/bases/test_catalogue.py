@@ -231,4 +231,4 @@ def test_a_base_without_python_is_refused_by_its_name(world: World) -> None:
     request = Request(world.locked(wheel("first")), base="cuda-12.4.1-cudnn-ubuntu22.04")
     with pytest.raises(NoMatchingBase, match="has no Python") as caught:
         make_plan(request, Store(world.cache), Silent())
-    assert caught.value.hint == "Add one to it, as docs/gpu.md shows, and name the result."
+    assert caught.value.hint.startswith("Lay one over it with --python-build, or add one to it as docs/gpu.md shows")
