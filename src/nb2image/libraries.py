@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["beside_rules", "foreseen", "settled"]
 
+_CONFIRMED = ", as the rule for it says"
+
 
 def settled(
     plan: Plan,
@@ -89,10 +91,12 @@ def _tell_cuda(plan: Plan, base: Base, found: Findings, listener: Listener) -> N
     nothing = f"neither a wheel nor the base {base.name} has it"
     if plan.request.gpu:
         raise NoCuda(f"--gpu asks for CUDA: by its files, {told}, and {nothing}.", hint=hint)
-    if any(each.certain for each in lacks):
+    known = all(beside_rules(plan, each) == _CONFIRMED for each in lacks)
+    if any(each.certain for each in lacks) and not known:
         listener(Warned(f"By its files, {told}, and {nothing}: parts of it will fail, or all of it.", hint))
     else:
-        listener(Note(f"By its files, {told} to use a GPU, and {nothing}."))
+        # What the rules know was said before anything was downloaded.
+        listener(Note(f"By its files, {told}, and {nothing}."))
 
 
 def beside_rules(plan: Plan, lack: CudaLack) -> str:
@@ -101,7 +105,7 @@ def beside_rules(plan: Plan, lack: CudaLack) -> str:
     if ruled is None or not lack.cuda:
         return ""
     same = ruled.cuda.major == Version(lack.cuda).major
-    return ", as the rule for it says" if same else f", although the rule for it says CUDA {ruled.cuda}"
+    return _CONFIRMED if same else f", although the rule for it says CUDA {ruled.cuda}"
 
 
 def foreseen(plan: Plan, store: Store) -> Findings | None:

@@ -171,6 +171,13 @@ def test_files_that_contradict_the_rules_are_told(world: World) -> None:
     assert "needs CUDA 13 (libcublas.so.13), although the rule for it says CUDA 12.0, and neither" in told
 
 
+def test_files_that_say_what_the_rules_do_are_no_second_warning(world: World) -> None:
+    kernels = wheel("cupy-cuda12x", "13.6.0", files={"cupy/_c.so": shared_object("libcublas.so.12")})
+    told = warned(world, world.locked(kernels))
+    assert "needs CUDA 12 (libcublas.so.12), as the rule for it says, and neither" in told
+    assert "warning: By its files" not in told
+
+
 def test_with_gpu_files_that_need_cuda_which_nothing_has_are_refused(world: World) -> None:
     with pytest.raises(
         NoCuda, match=r"by its files, kernels 1.0 needs CUDA 12 and cuDNN 9 .*, and neither a wheel nor"

@@ -383,7 +383,7 @@ def outlook(need: Need, python: str, rules: Rules) -> str:
     now = (
         f"{names} will compute on the CPU"
         if cpu
-        else f"{names} {'compute' if several else 'computes'} on GPUs only, and will find none"
+        else f"{names} {'compute' if several else 'computes'} on GPUs only, and cannot"
     )
     others = ", ".join(dict.fromkeys(each.package for each in need.evidence if each.carries))
     themselves = f" {others} can use a GPU in this image as it is, since CUDA comes along." if others else ""

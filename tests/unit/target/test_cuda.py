@@ -233,7 +233,7 @@ def test_an_image_whose_ubuntu_has_the_python_is_advised_first() -> None:
 
 def test_a_package_that_needs_a_gpu_is_not_said_to_run_on_the_cpu() -> None:
     assert outlook(need("cupy-cuda12x==13.3.0"), "3.11", cuda_rules()).startswith(
-        "cupy-cuda12x 13.3.0 computes on GPUs only, and will find none in this image. To use a GPU it needs NVIDIA's "
+        "cupy-cuda12x 13.3.0 computes on GPUs only, and cannot in this image. To use a GPU it needs NVIDIA's "
         "CUDA 12, which neither"
     )
 
