@@ -394,16 +394,16 @@ def outlook(need: Need, python: str, rules: Rules) -> str:
 
 
 def too_new(need: Need, rules: Rules) -> str:
-    """A sentence on GPUs that are newer than the oldest CUDA of a stack; empty where there are none."""
-    used = [*(each.cuda for each in need.libraries), *([need.carried] if need.carried else [])]
-    oldest = min(used, default=None)
-    if oldest is None:
+    """A sentence on GPUs that are newer than the CUDA that wheels bring; empty where there are none. What is loaded
+    from the base may be newer than what is asked for."""
+    brought = need.carried
+    if brought is None:
         return ""
     # A major version alone may be any of its minor ones.
     later = [
         each
         for each in sorted(rules.generations, key=lambda each: each.cuda)
-        if (oldest < each.cuda if len(oldest.release) > 1 else oldest.major < each.cuda.major)
+        if (brought < each.cuda if len(brought.release) > 1 else brought.major < each.cuda.major)
     ]
     if not later:
         return ""

@@ -242,11 +242,13 @@ def test_a_package_that_needs_a_gpu_is_not_said_to_run_on_the_cpu() -> None:
     ("locked", "generation"),
     [
         ("torch==1.9.1", "CUDA 10.2 is older than GPUs of the generation Ampere (A100, RTX 30): "),
-        ("torch==1.9.1+cu111 tensorflow==2.14.1", "CUDA 11.1 is older than GPUs of the generation Hopper (H100): "),
+        ("torch==1.9.1+cu111 tensorflow==2.4.1", "CUDA 11.1 is older than GPUs of the generation Hopper (H100): "),
         ("torch==2.1.2+cu118", "CUDA 11.8 is older than GPUs of the generation Blackwell (B200, RTX 50): "),
         ("torch==2.7.1+cu128", ""),
         # 12.8 is a 12, too.
-        ("cupy-cuda12x==13.3.0", ""),
+        ("xgboost==3.2.0 nvidia-nccl-cu12==2.22.3", ""),
+        # It asks for 12.1 or newer.
+        ("jax-cuda12-plugin==0.10.2", ""),
         ("numpy==1.26.4", ""),
     ],
 )
