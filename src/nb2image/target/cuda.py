@@ -408,7 +408,7 @@ def too_new(need: Need, rules: Rules) -> str:
     if not later:
         return ""
     return (
-        f"CUDA {oldest} is older than GPUs of the generation {later[0].name}: on these and later ones it may not work."
+        f"CUDA {brought} is older than GPUs of the generation {later[0].name}: on these and later ones it may not work."
     )
 
 
