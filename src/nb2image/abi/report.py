@@ -63,9 +63,13 @@ def tell(
     for each in certain:
         if each.found is not None:
             listener(Warned(sentence(each, base), _TOO_OLD))
-    if seldom := [each.soname for each in findings.missing if not each.certain]:
+    seldom = [
+        each.soname if each.found is None else f"a newer {each.soname}" for each in findings.missing if not each.certain
+    ]
+    if seldom:
         shown = ", ".join(seldom[:3]) + (f" and {len(seldom) - 3} more" if len(seldom) > 3 else "")
-        listener(Note(f"{shown} are missing, too; only what packages load on demand, such as plugins, needs them."))
+        verb = "is" if len(seldom) == 1 else "are"
+        listener(Note(f"{shown} {verb} missing, too; only what packages load on demand, such as plugins, needs that."))
     for program in findings.programs:
         hint = f"Write {program.debian} into an apt.txt beside the notebook, and it is added."
         text = f"{program.package} runs the program {program.program}, which the base {base} has not"

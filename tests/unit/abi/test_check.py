@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from nb2image.abi.base import Library, Provided
 from nb2image.abi.check import Findings, Installed, find_missing
 from nb2image.abi.elf import Machine, SharedObject
+from nb2image.abi.report import tell
 from nb2image.abi.rules import Opened, Optional, Rules
+from nb2image.progress import Event, Note, Silent
 
 AMD64 = Machine(64, "X86_64")
 SITE = "/opt/kernel/lib/python3.11/site-packages"
@@ -126,3 +128,26 @@ def test_a_library_that_its_package_seldom_loads_is_there_for_nobody_else() -> N
     assert {row.soname: row.certain for row in found} == {"libGL.so.1": True, "libglapi.so.0": False}
     beside = installed("demo/_c.so", "libGL.so.1", runpath=("$ORIGIN",))
     assert [row.soname for row in check(beside, own, rules=rules).missing] == ["libglapi.so.0"]
+
+
+def test_what_is_seldom_needed_is_one_note() -> None:
+    rules = Rules("", (), (Optional("demo", "demo/attach.so", "put into another process"),))
+    wanted = {"libc.so.6": ("GLIBC_2.38",)}
+    found = check(installed("demo/attach.so", "libc.so.6", versions=wanted), rules=rules)
+    events: list[Event] = []
+    tell(found, "bookworm", events.append, strict=True)
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "a newer libc.so.6 is missing, too; only what packages load on demand, such as plugins, needs that."
+    ]
+    assert len(events) == 1
+
+
+def test_what_to_do_is_said_once_for_all_that_nothing_has() -> None:
+    found = check(installed("demo/_c.so", "libGL.so.1", "libEGL.so.1"))
+    silent = Silent()
+    tell(found, "bookworm", silent, strict=False, besides="Debian bookworm", hint="Do without.")
+    assert [event.hint for event in silent.warnings] == ["", "Do without."]
+    assert silent.warnings[0].text == (
+        "demo-1-cp311-cp311-linux_x86_64.whl: demo/_c.so needs libEGL.so.1, which neither the wheels nor the base "
+        "bookworm nor any package of Debian bookworm has."
+    )
