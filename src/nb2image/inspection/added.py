@@ -23,11 +23,24 @@ class Untold(Exception):
 @dataclass(frozen=True)
 class Added:
     """``wanted``: what was asked for by name (``libgl1`` or ``libgl1=1.6.0-1``). ``layers`` is 1 or, where the base had
-    all of it, 0; ``missing``: whether libraries that wheels need were among the reasons."""
+    all of it, 0; ``libraries``: those that wheels need and nothing had, by their sonames."""
 
     wanted: tuple[str, ...]
     layers: int
-    missing: bool
+    libraries: tuple[str, ...]
+
+    @property
+    def missing(self) -> bool:
+        """Whether libraries were among the reasons."""
+        return bool(self.libraries)
+
+    def __str__(self) -> str:
+        reasons = [f"{', '.join(self.wanted)} asked for"] if self.wanted else []
+        if self.libraries:
+            others = len(self.libraries) - 4
+            more = f" and {others} more" if others > 0 else ""
+            reasons.append(f"for {', '.join(self.libraries[:4])}{more}, which packages need")
+        return "; ".join(reasons)
 
 
 def added_to(found: Inspection) -> Added | None:
@@ -43,4 +56,4 @@ def added_to(found: Inspection) -> Added | None:
     wanted = tuple(word for word in words if not _SONAME.search(word))
     if not all(map(_WANTED.fullmatch, wanted)):
         raise Untold
-    return Added(wanted, int(comment is not None), len(wanted) != len(words))
+    return Added(wanted, int(comment is not None), tuple(word for word in words if _SONAME.search(word)))

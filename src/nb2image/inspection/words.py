@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
+from nb2image.inspection.added import Untold, added_to
 from nb2image.inspection.model import Inspection
 from nb2image.runtime import KERNEL
 from nb2image.sizes import shown
@@ -60,6 +62,9 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         )
     )
     rows.append(("base", _base(found)))
+    with suppress(Untold):
+        if added := added_to(found):
+            rows.append(("added", f"Debian packages: {added}"))
     if found.lock:
         rows.append(("lock", _lock(found)))
     if found.hidden:

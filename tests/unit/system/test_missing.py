@@ -70,6 +70,13 @@ def test_the_bill_of_materials_says_which_library_a_package_is_there_for(world: 
     assert why == {"draw": "asked for", "libgl1": "has libGL.so.1"}
 
 
+def test_inspecting_an_image_tells_what_was_added_and_for_what(world: World, notebook: Path) -> None:
+    (notebook.parent / "apt.txt").write_text("draw\n")
+    write_layout(world.build(notebook).image, ["image:1"], world.work / "image", Silent())
+    told = CliRunner().invoke(cli, ["inspect", "--quiet", str(world.work / "image")]).stdout
+    assert "added     Debian packages: draw asked for; for libGL.so.1, which packages need\n" in told
+
+
 @pytest.mark.parametrize("text", ["", "draw\n"])
 def test_what_was_written_down_gives_the_same_image_when_the_archive_has_moved_on(
     world: World, notebook: Path, place: Place, text: str
