@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,24 @@ def test_two_jupyter_images_get_two_ports(connected: Engine, store: Store) -> No
         serve(connected, "tiny-two:1", [], io.BytesIO(), io.BytesIO()) as two,
     ):
         assert urllib.parse.urlsplit(one.url).port != urllib.parse.urlsplit(two.url).port
+
+
+def test_an_engine_is_not_asked_to_wait_while_the_output_goes_on(
+    connected: Engine, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """podman 4.3 spends half a processor on that question until it can answer."""
+    load(connected, image(store, "sleep 2; echo over; exit 7", mode="batch"), ["tiny-waited:1"], Silent())
+    asked: list[bytes] = []
+    out = io.BytesIO()
+    wait = connected.api.wait
+
+    def asking(*arguments: Any, **options: Any) -> Any:
+        asked.append(out.getvalue())
+        return wait(*arguments, **options)
+
+    monkeypatch.setattr(connected.api, "wait", asking)
+    assert run_batch(connected, "tiny-waited:1", [], tmp_path, out, io.BytesIO()) == 7
+    assert asked == [b"over\n"]
 
 
 def test_a_server_that_ends_at_once_is_refused_with_its_exit_code(

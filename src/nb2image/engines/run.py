@@ -37,6 +37,8 @@ _PORTS = range(8888, 8988)
 _GRACE_SECONDS = 30
 """Between SIGTERM and SIGKILL: a batch run writes the partial notebook meanwhile."""
 _ANSWER_SECONDS = 180
+_LOOK_SECONDS = 10
+"""Between looks at a container whose output goes on; its end is seen at once by the end of the output."""
 _INTERRUPTED = 130
 """Exit code of a run that was interrupted, where the container itself reports success: 128 + SIGINT."""
 
@@ -236,6 +238,10 @@ class _Container:
 
     def _await_end(self, ending: Future[int]) -> None:
         try:
+            # The output ends with the container. While podman 4.3 is asked to wait, it reads its database without a
+            # pause, which takes half a processor for as long as a server runs.
+            while any(reader.is_alive() for reader in self._readers) and self.running:
+                self._readers[0].join(_LOOK_SECONDS)
             with self.engine.asked(f"the end of {self.reference}"):
                 ending.set_result(int(self.engine.api.wait(self.id, timeout=None)["StatusCode"]))
         except BaseException as error:  # noqa: BLE001  (raised again by whoever waits, who would else wait for ever)
