@@ -198,8 +198,16 @@ class RegistryPush:
 
     def check(self) -> None:
         """Raise `RegistryFailure` where a registry does not answer, or lets nobody push."""
-        for registry, reference in self._targets(self.tags):
-            registry.find_manifest(reference, push=True)
+        from nb2image.errors import RegistryFailure
+        from nb2image.registry.reference import names_a_registry
+
+        for tag, (registry, reference) in zip(self.tags, self._targets(self.tags), strict=True):
+            try:
+                registry.find_manifest(reference, push=True)
+            except RegistryFailure as error:
+                if not names_a_registry(tag):
+                    error.hint += f" {tag} states no host, so it means {reference}; give HOST/{tag}."
+                raise
 
     def held(self, base: Image, wanted: Sequence[Known], listener: Listener) -> Sequence[Layer] | None:
         """Layers whose bytes are here no more, if all registries have them (`nb2image.build.Destination`)."""

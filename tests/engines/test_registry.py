@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -344,6 +345,10 @@ def test_a_certificate_has_to_be_known(made: Image, home: Path, tmp_path: Path) 
     with available(daemons.registry(certificate=(certificate, key))) as address:
         with pytest.raises(RegistryUnreachable, match="certificate is not known"):
             pushed(made, f"{address}/test/x:1")
+        other = address.replace("127.0.0.1", "localhost")
+        done = nb2image("pull", f"{other}/test/x:1", "-o", tmp_path / "x.tar", SSL_CERT_FILE=str(certificate))
+        assert done.returncode == RegistryUnreachable.exit_code
+        assert "its certificate is for another name" in done.stderr
         folder = home / ".config/containers/certs.d" / address
         folder.mkdir(parents=True)
         (folder / "ca.crt").write_bytes(certificate.read_bytes())
@@ -439,3 +444,32 @@ def test_a_redirect_to_another_host_does_not_carry_the_login(
 def test_an_unknown_tag_says_so(registry: str, tmp_path: Path) -> None:
     with pytest.raises(NoSuchImage, match="test/nothing:1"):
         pulled(f"{registry}/test/nothing:1", tmp_path)
+
+
+def test_the_tags_that_are_there_are_told(registry: str, made: Image, tmp_path: Path) -> None:
+    name = f"{registry}/{tmp_path.name}/tags"
+    for tag in ("1.0", "1.1"):
+        pushed(made, f"{name}:{tag}")
+    with pytest.raises(NoSuchImage, match=r"tags:1\.2") as caught:
+        pulled(f"{name}:1.2", tmp_path)
+    assert caught.value.details == ("1.0", "1.1")
+
+
+def test_a_deleted_image_is_not_found(registry: str, made: Image, tmp_path: Path) -> None:
+    name = f"{registry}/{tmp_path.name}/deleted"
+    pushed(made, f"{name}:1")
+    delete = urllib.request.Request(
+        f"http://{registry}/v2/{tmp_path.name}/deleted/manifests/{made.digest}", method="DELETE"
+    )
+    urllib.request.urlopen(delete).close()
+    for text in (f"{name}:1", f"{name}@{made.digest}"):
+        with pytest.raises(NoSuchImage, match="deleted"):
+            pulled(text, tmp_path)
+
+
+def test_a_name_without_a_host_is_no_registrys(registry: str, made: Image) -> None:
+    pushed(made, f"{registry}/test/hosted:1")
+    for command in (["copy", "team/x:1", f"{registry}/team/x:1"], ["copy", f"{registry}/test/hosted:1", "team/x:1"]):
+        done = nb2image(*command)
+        assert done.returncode
+        assert "A registry's image states its host: registry.example/team/x:1." in done.stderr

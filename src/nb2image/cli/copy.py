@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,20 @@ def _is_file(text: str) -> bool:
     return os.path.exists(split_base(text)[0]) or not names_a_registry(text)  # noqa: PTH110 - false, not an error
 
 
+@contextmanager
+def _hostless(text: str) -> Iterator[None]:
+    """Say what a reference looks like to whoever may have meant one by a path where nothing is."""
+    from nb2image.errors import NotAnImage, Unwritable
+    from nb2image.image.read import split_base
+
+    try:
+        yield
+    except (NotAnImage, Unwritable) as error:
+        if not text.endswith(".tar") and not os.path.exists(split_base(text)[0]):  # noqa: PTH110 - as above
+            error.hint += f" A registry's image states its host: registry.example/{text.lstrip('./')}."
+        raise
+
+
 class _Copying:
     """One copy; registries stay open until its end, since layers are downloaded when they are written."""
 
@@ -99,7 +114,8 @@ class _Copying:
         output = output_for(Path(destination))
         # No other kind of output comes of a path.
         assert isinstance(output, (Archive, Layout))
-        output.check()
+        with _hostless(destination):
+            output.check()
         image, names = self._image(source)
         output.write(image, names, self._listener)
         return {"source": source, "destination": output.describe(), "digest": image.digest, "tags": names}
@@ -142,10 +158,11 @@ class _Copying:
             image, reference = self._pulled(source)
             fetch_layers(whole_of(image).blobs, self._registry(reference.domain))
             return image, [f"{reference.repository}:{reference.tag or image.digest[7:19]}"]
-        index = find_index(source) if self._platform is None else None
-        if index is not None:
-            return index[0], list(index[1])
-        stored = find_image(source, self._platform)
+        with _hostless(source):
+            index = find_index(source) if self._platform is None else None
+            if index is not None:
+                return index[0], list(index[1])
+            stored = find_image(source, self._platform)
         return (stored.exact or stored.read)(), list(stored.names)
 
     def _pulled(self, source: str) -> tuple[AnyImage, Reference]:

@@ -405,7 +405,7 @@ def _image(
     if platform is not None and config.platform != platform:
         raise NotAnImage(
             f"{files.where} holds an image for {config.platform}, not for {platform}.",
-            hint=f"Name an image for {platform}, or build with --platform {config.platform}.",
+            hint=f"Name an image for {platform}, or choose --platform {config.platform}.",
         )
     stored = tuple(
         StoredLayer(files, name, layer, diff_id) for name, layer, diff_id in zip(names, layers, diff_ids, strict=True)

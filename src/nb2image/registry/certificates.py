@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nb2image.errors import RegistryUnreachable
 
-__all__ = ["verifying"]
+__all__ = ["untrusted", "verifying"]
 
 
 # Loading authorities takes a tenth of a second.
@@ -45,3 +45,22 @@ def verifying(domain: str) -> ssl.SSLContext:
                 hint="There are to be *.crt for authorities, and *.cert with *.key for what to show the registry.",
             ) from error
     return context
+
+
+def untrusted(host: str, domain: str, message: str) -> RegistryUnreachable:
+    """The error for a certificate that did not pass; ``message`` is what OpenSSL says of it."""
+    if "mismatch" in message:
+        return RegistryUnreachable(
+            f"{host} cannot be trusted: its certificate is for another name ({message.rstrip('.')}).",
+            hint="Use the name that the certificate is for; the registry's administrator knows it.",
+        )
+    if "expired" in message or "not yet valid" in message:
+        return RegistryUnreachable(
+            f"{host} cannot be trusted: {message}.",
+            hint="Look at this machine's clock; if that is right, its administrator has to renew the certificate.",
+        )
+    return RegistryUnreachable(
+        f"{host} cannot be trusted: its certificate is not known ({message}).",
+        hint=f"Put the certificate of its authority into /etc/docker/certs.d/{domain}/ca.crt or "
+        f"~/.config/containers/certs.d/{domain}/ca.crt, or name it with SSL_CERT_FILE.",
+    )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 
-from nb2image.errors import NoSuchImage, RegistryAnswered
+from nb2image.errors import NoSuchImage, RegistryAnswered, RegistryFailure
 from nb2image.image.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest
 from nb2image.pace import Pace
 from nb2image.registry.reference import Reference
@@ -15,6 +15,7 @@ from nb2image.retries import Retry
 
 __all__ = ["Registry", "pull_scope", "push_scope"]
 
+_TAGS = 20
 _ACCEPT = ", ".join(
     (
         MANIFEST_TYPE,
@@ -40,11 +41,25 @@ class Registry(Connection):
         """The manifest or index of a reference. Raises `NoSuchImage` and other `RegistryFailure`."""
         found = self.find_manifest(reference)
         if found is None:
+            tags = self._tags(reference.path)
             raise NoSuchImage(
                 f"{self.domain} has no image {reference}.",
-                hint="Check its name and tag; it may have been deleted, or need a login.",
+                hint="It may have been deleted; its repository has these tags:"
+                if tags
+                else "Check its name and tag; it may have been deleted, or need a login.",
+                details=tags,
             )
         return found
+
+    def _tags(self, path: str) -> tuple[str, ...]:
+        """Some tags of a repository, for a message; none where the registry does not tell."""
+        try:
+            answer = self.attempt("GET", self.url(f"{path}/tags/list?n=1000"), [pull_scope(path)])
+            found = json.loads(answer.body)["tags"] if answer.status == 200 else []
+            tags = sorted(tag for tag in found if isinstance(tag, str) and tag.isprintable())
+            return (*tags[:_TAGS], *(["…"] if len(tags) > _TAGS else []))
+        except (RegistryFailure, Retry, ValueError, KeyError, TypeError, RecursionError):
+            return ()
 
     def find_manifest(self, reference: Reference, *, push: bool = False) -> Manifest | None:
         """The same; None where the registry does not know it. ``push``: with the token that pushing needs anyway."""

@@ -17,7 +17,7 @@ from nb2image import __version__
 from nb2image.errors import RegistryAnswered, RegistryFailure, RegistryUnreachable
 from nb2image.index.credentials import origin, redact, split
 from nb2image.pace import Stalled
-from nb2image.registry.certificates import verifying
+from nb2image.registry.certificates import untrusted, verifying
 from nb2image.registry.credentials import Login, find_login
 from nb2image.registry.reference import api_host, is_loopback
 from nb2image.registry.tokens import Challenge, fetch_token, read_challenge, refused
@@ -241,10 +241,11 @@ class Connection:
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             self.check_stopped()
             if (certificate := certificate_error(error)) is not None:
+                raise untrusted(split(url).netloc, self.domain, certificate) from error
+            if "WRONG_VERSION_NUMBER" in str(error):
                 raise RegistryUnreachable(
-                    f"{split(url).netloc} cannot be trusted: its certificate is not known ({certificate}).",
-                    hint=f"Put the certificate of its authority into /etc/docker/certs.d/{self.domain}/ca.crt or "
-                    f"~/.config/containers/certs.d/{self.domain}/ca.crt, or name it with SSL_CERT_FILE.",
+                    f"{split(url).netloc} does not speak https.",
+                    hint="If it is a registry without, and the network between is to be trusted, give --plain-http.",
                 ) from error
             if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
                 raise RegistryAnswered(

@@ -348,6 +348,20 @@ def test_nothing_behind_the_port_is_said(slept: list[float]) -> None:
         client.ping()
 
 
+def test_a_registry_without_https_is_told_apart_from_one_that_is_away(
+    server: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, slept: list[float]
+) -> None:
+    # As if the server were on another machine.
+    monkeypatch.setattr("nb2image.registry.transport.is_loopback", lambda _: False)
+    with Registry(server.domain, sleep=slept.append) as client:
+        with pytest.raises(RegistryUnreachable, match="does not speak https") as caught:
+            client.ping()
+        assert "--plain-http" in caught.value.hint
+    assert not slept
+    with Registry(server.domain, plain_http=True) as client:
+        client.ping()
+
+
 def test_plain_http_is_for_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
