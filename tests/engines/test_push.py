@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from nb2image.outputs import RegistryPush
 from nb2image.plan import make_plan
 from tests.engines.daemons import require
 from tests.engines.plugin import available_value
+from tests.engines.skopeo import raw_manifest
 from tests.unit.index.plugin import machine, server
 from tests.unit.world import World, wheel, world, write_base_for_both
 
@@ -123,8 +123,7 @@ def test_images_for_several_platforms_are_pushed_as_one(world: World, source: Pa
     write_base_for_both(world.base)
     name = f"{registry}/{world.folder.name}/both:1"
     document = pushed(world, source, name, "--platform", "linux/amd64,linux/arm64")
-    read = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"]
-    raw = subprocess.run(read, check=True, capture_output=True).stdout
+    raw = raw_manifest(name)
     assert "sha256:" + hashlib.sha256(raw).hexdigest() == document["digest"]
     rows = {row["platform"]["architecture"]: row["digest"] for row in json.loads(raw)["manifests"]}
     assert rows == {each["platform"].partition("/")[2]: each["digest"] for each in document["images"]}

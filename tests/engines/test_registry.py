@@ -30,6 +30,7 @@ from tests.engines.daemons import ULIMITS, Daemon, require
 from tests.engines.faulty import Handler, Proxy, proxy
 from tests.engines.images import image, text_layer
 from tests.engines.plugin import available, available_value
+from tests.engines.skopeo import raw_manifest
 
 PASSWORD = "s3cret-word"
 PASSWORDS = "me:$2y$05$abcdefghijklmnopqrstuuEpHRRKIlpAGo.iP7Bpa.htQEJMAAnRe\n"
@@ -155,14 +156,6 @@ def index(made: Image) -> ImageIndex:
     return ImageIndex((made, arm))
 
 
-def raw(name: str) -> bytes:
-    """A manifest as skopeo sees it."""
-    done = subprocess.run(
-        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"], check=True, capture_output=True
-    )
-    return done.stdout
-
-
 @pytest.mark.parametrize("kind", ["lay", "both.tar"])
 @pytest.mark.usefixtures("skopeo")
 def test_an_index_stays_whole_wherever_it_goes(registry: str, index: ImageIndex, tmp_path: Path, kind: str) -> None:
@@ -177,11 +170,11 @@ def test_an_index_stays_whole_wherever_it_goes(registry: str, index: ImageIndex,
     document = json.loads(done.stdout)
     # The layers that both images share are sent once.
     assert (document["digest"], len(document["sent"])) == (index.digest, len(index.images[0].layers) + 2)
-    assert raw(f"{name}:1") == index.index_bytes
+    assert raw_manifest(f"{name}:1") == index.index_bytes
     for each in index.images:
-        assert raw(f"{name}@{each.digest}") == each.manifest_bytes
+        assert raw_manifest(f"{name}@{each.digest}") == each.manifest_bytes
     assert nb2image("copy", f"{name}:1", f"{name}-copy:1").stdout.startswith(index.digest)
-    assert raw(f"{name}-copy:1") == index.index_bytes
+    assert raw_manifest(f"{name}-copy:1") == index.index_bytes
     for number, command in enumerate([("pull", f"{name}:1", "-o"), ("copy", f"{name}-copy:1"), ("copy", first)]):
         place = tmp_path / f"{number}-{kind}"
         done = nb2image(*command, place)
@@ -255,7 +248,7 @@ def test_a_registry_without_a_list_of_referrers_is_kept_one(registry: str, made:
     first, second = (referring(made.descriptor, text) for text in ("first", "second"))
     for each in (first, second, first):
         put(each, name)
-    kept = json.loads(raw(f"{name}:{made.digest.replace(':', '-')}"))
+    kept = json.loads(raw_manifest(f"{name}:{made.digest.replace(':', '-')}"))
     assert [(row["digest"], row["artifactType"], row["annotations"]) for row in kept["manifests"]] == [
         (each.digest, "application/vnd.cyclonedx+json", {"made": text})
         for each, text in ((first, "first"), (second, "second"))
@@ -278,9 +271,9 @@ def test_a_copy_takes_along_what_refers_to_an_image(registry: str, index: ImageI
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["referrers"]) == {first.digest, second.digest, signature.digest}
     for subject, each in ((index.images[1].digest, first), (index.digest, second), (second.digest, signature)):
-        kept = json.loads(raw(f"{name}-copy:{subject.replace(':', '-')}"))
+        kept = json.loads(raw_manifest(f"{name}-copy:{subject.replace(':', '-')}"))
         assert [row["digest"] for row in kept["manifests"]] == [each.digest]
-        assert raw(f"{name}-copy@{each.digest}") == each.manifests[-1].data
+        assert raw_manifest(f"{name}-copy@{each.digest}") == each.manifests[-1].data
     assert nb2image("copy", f"{name}:1", tmp_path / "x.tar", "--referrers").returncode == 2
 
 

@@ -1,9 +1,10 @@
 """Logins that Docker and podman have stored, read where they keep them.
 
-``$REGISTRY_AUTH_FILE``, else ``$XDG_RUNTIME_DIR/containers/auth.json`` and ``~/.config/containers/auth.json``
-(containers-auth.json(5)); then ``config.json`` of ``$DOCKER_CONFIG`` or ``~/.docker``. In each file a helper program
-for the host (``credHelpers``) comes first, then ``auths``, then the helper for everything (``credsStore``). Keys may
-name a repository or the folders above it; the closest one counts.
+``$REGISTRY_AUTH_FILE``, else ``$XDG_RUNTIME_DIR/containers/auth.json`` (without that variable
+``/run/containers/UID/auth.json``) and ``~/.config/containers/auth.json`` (containers-auth.json(5)); then
+``config.json`` of ``$DOCKER_CONFIG`` or ``~/.docker``. In each file a helper program for the host (``credHelpers``)
+comes first, then ``auths``, then the helper for everything (``credsStore``). Keys may name a repository or the
+folders above it; the closest one counts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = ["Login", "find_login"]
 
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HELPER_SECONDS = 60
+_RUN = Path("/run/containers")
 _DOCKER_IO = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _DOCKER_KEY = "https://index.docker.io/v1/"
 _IDENTITY_USER = "<token>"
@@ -60,8 +62,9 @@ def _files() -> Iterator[Path]:
     if configured:
         yield Path(configured)
     else:
-        if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-            yield Path(runtime, "containers", "auth.json")
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        # Without that variable podman, most often root's, keeps logins by the number of the user.
+        yield Path(runtime, "containers/auth.json") if runtime else _RUN / str(os.getuid()) / "auth.json"
         config = os.environ.get("XDG_CONFIG_HOME")
         yield (Path(config) if config else Path.home() / ".config") / "containers" / "auth.json"
     docker = os.environ.get("DOCKER_CONFIG")

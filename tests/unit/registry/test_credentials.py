@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ def test_podmans_closest_entry_counts(home: Path, monkeypatch: pytest.MonkeyPatc
         "me",
         "me",
     ]
+
+
+def test_what_podman_keeps_by_the_users_number_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nb2image.registry.credentials._RUN", tmp_path)
+    folder = tmp_path / str(os.getuid())
+    folder.mkdir()
+    (folder / "auth.json").write_text(json.dumps({"auths": {"registry.example": {"username": "a", "password": "b"}}}))
+    found = find_login("registry.example", "team/x", [])
+    assert found is not None
+    assert found.source == str(folder / "auth.json")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "other"))
+    assert find_login("registry.example", "team/x", []) is None
 
 
 def test_a_named_file_comes_before_the_usual_ones(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
