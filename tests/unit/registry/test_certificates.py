@@ -10,7 +10,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from nb2image.registry.certificates import verifying
+from nb2image.registry.certificates import untrusted, verifying
 
 AUTHORITIES = Path(certifi.where()).read_text()
 ONE = AUTHORITIES[AUTHORITIES.index("-----BEGIN") : AUTHORITIES.index("-----END CERTIFICATE-----") + 26]
@@ -50,6 +50,23 @@ def test_certifis_come_where_there_are_none_or_one_more_is_named(
     if text:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "some.pem"))
     assert known(monkeypatch, tmp_path / "some.pem") > 50
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence", "hint"),
+    [
+        ("self-signed certificate", "is not known", "/etc/docker/certs.d/registry.example/ca.crt"),
+        ("unable to get local issuer certificate", "is not known", "SSL_CERT_FILE"),
+        ("Hostname mismatch, certificate is not valid for 'registry.example'.", "for another name", "administrator"),
+        ("IP address mismatch, certificate is not valid for '192.0.2.1'.", "for another name", "administrator"),
+        ("certificate has expired", "certificate has expired", "clock"),
+        ("certificate is not yet valid", "not yet valid", "clock"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_told_apart(said: str, sentence: str, hint: str) -> None:
+    error = untrusted("registry.example", "registry.example", said)
+    assert sentence in error.message
+    assert hint in error.hint
 
 
 def test_asking_a_registry_imports_no_command_line() -> None:

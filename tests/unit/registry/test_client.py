@@ -21,6 +21,7 @@ from nb2image.errors import (
 )
 from nb2image.image.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Image, Manifest
 from nb2image.image.whole import Whole
+from nb2image.outputs import RegistryPush
 from nb2image.progress import Silent
 from nb2image.registry.client import Registry
 from nb2image.registry.pull import fetch_layers, open_remote
@@ -451,3 +452,14 @@ def test_a_list_of_referrers_that_is_none_is_refused(server: MemoryRegistry, cli
     server.manifests[f"team/x@{ONE.replace(':', '-')}"] = (INDEX_TYPE, body)
     with pytest.raises(RegistryAnswered, match="no image index"):
         find_referrers(client, "team/x", ONE)
+
+
+def test_a_tag_without_a_host_is_said_to_mean_docker_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RegistryRefused("docker.io wants a login.", hint="Log in.")
+
+    monkeypatch.setattr(Registry, "find_manifest", refused)
+    for tag, told in (("analysis:1", True), ("registry.example/analysis:1", False)):
+        with pytest.raises(RegistryRefused) as caught:
+            RegistryPush([tag], Store(tmp_path)).check()
+        assert (f"{tag} states no host, so it means docker.io/library/{tag}" in caught.value.hint) is told
