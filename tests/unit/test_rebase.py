@@ -189,6 +189,14 @@ def test_a_library_that_only_a_plugin_needs_is_no_reason_to_refuse(world: World)
     assert done.returncode == 0, done.stderr
 
 
+def test_a_folder_that_a_variable_of_the_image_names_is_searched(world: World) -> None:
+    place = {**DEBIAN, "opt/libs/libthing.so.1": shared_object(soname="libthing.so.1", defines=["THING_2"])}
+    image = build(world, base(world, place, Env=["PATH=/usr/bin", "LD_LIBRARY_PATH=/opt/libs"]), NATIVE)
+    source = stored(world, image)
+    assert rebased(world, source, base(world, {**place, "etc/patched": b""})).config.env["LD_LIBRARY_PATH"]
+    assert call(source, "--base", base(world, PATCHED), "-o", f"{world.work}/other/").exit_code != 0
+
+
 def test_a_newer_library_serves(world: World) -> None:
     source = native(world, thing("THING_2"))
     assert rebased(world, source, base(world, thing("THING_2", "THING_3"))).layers

@@ -94,12 +94,13 @@ def rebased(
         old = read_target(own, store)
         check_target(found, scanned, old, base, len(image.layers) - count)
         libraries = find_libraries(image, found, Image(image.config, image.layers[:count]), old.minor, store)
-        lost, before = libraries.on(base.image)
+        searched = _searched(image, base.image)
+        lost, before = libraries.on(searched)
         system: SystemPackages | None = None
         below: tuple[Layer, ...] = ()
         if added is not None:
             system, below = added_anew(added, name, lost, before, base, store, listener, offline=offline)
-            lost, before = libraries.on(base.image.with_layers(below))
+            lost, before = libraries.on(searched.with_layers(below))
         check_libraries(lost, before, name, base, listener)
         on = _On(base, system, below)
         layers: list[Layer] = []
@@ -109,6 +110,15 @@ def rebased(
             layers.append(new if new is not None else _Kept(layer, comments[number]))
     written = sum(isinstance(layer, CachedLayer) for layer in (*below, *layers))
     return Rebased(_image(image, found, on, layers, listener), len(layers) + len(below) - written, written)
+
+
+def _searched(image: Image, base: Image) -> Image:
+    """The new base as the loader searches it: a variable that it does not set itself stays as the image has it."""
+    name = "LD_LIBRARY_PATH"
+    value = image.config.env.get(name)
+    if not value or name in base.config.env:
+        return base
+    return base.with_config(base.config.with_env({name: value}))
 
 
 def _base_layers(found: Inspection) -> int:
