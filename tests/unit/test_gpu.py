@@ -89,7 +89,7 @@ def test_gpu_is_refused_where_the_base_lacks_libraries(world: World) -> None:
     assert isinstance(result.exception, NoCuda)
     assert "tensorflow 2.6.0 loads CUDA 11.2 and cuDNN 8.1 from the base" in result.exception.message
     assert result.exception.message.endswith(f"and the base {world.base} has none.")
-    assert "nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 (`apt-get install python3.11`" in result.exception.hint
+    assert "docker.io/nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 with Python 3.11 added" in result.exception.hint
 
 
 def test_gpu_is_refused_on_a_platform_that_the_builds_with_cuda_are_not_for(world: World) -> None:
@@ -148,7 +148,7 @@ def warned(world: World, source: Path) -> str:
 def test_a_build_says_that_the_files_of_an_unknown_package_need_cuda(world: World) -> None:
     told = warned(world, world.locked(KERNELS))
     assert "By its files, kernels 1.0 needs CUDA 12 and cuDNN 9 (libcudart.so.12, libcudnn.so.9), and neither" in told
-    assert "Add Python 3.11 to NVIDIA's image nvidia/cuda:12.4.1-cudnn-runtime-ubuntu22.04" in told
+    assert "docker.io/nvidia/cuda:12.4.1-cudnn-runtime-ubuntu22.04 with Python 3.11 added" in told
     assert "Debian" not in told
 
 

@@ -361,14 +361,10 @@ def advice(need: Need, python: str, rules: Rules) -> str:
         return f"{_capital(locked)}: no image that NVIDIA still offers has these libraries together."
     # The nearest that is enough, with the right Python where there is one.
     image = min(fitting, key=lambda each: (python not in each.pythons, each.cuda.version, each.tag))
-    if python in image.pythons:
-        how = f"`apt-get install python{python}`; docs/gpu.md shows how"
-    else:
-        how = f"its Ubuntu packages {' and '.join(image.pythons)} only"
+    how = "docs/gpu.md shows two ways" if python in image.pythons else "docs/gpu.md shows how"
     driver = f" CUDA {need.version} needs NVIDIA driver {need.driver} or newer on the machine." if need.driver else ""
-    return (
-        f"Add Python {python} to NVIDIA's image {image.tag} ({how}), and give the result with --base and --gpu."
-        f"{driver}" + (f" Or {locked}." if newer else "")
+    return f"Build with --gpu on NVIDIA's image docker.io/{image.tag} with Python {python} added: {how}.{driver}" + (
+        f" Or {locked}." if newer else ""
     )
 
 

@@ -214,9 +214,9 @@ def test_a_base_serves_later_versions_of_its_major_one(locked: str, base: Cuda, 
 def test_a_tensorflow_notebook_is_told_what_a_gpu_would_take() -> None:
     assert outlook(need("tensorflow==2.6.0"), "3.9", cuda_rules()) == (
         "tensorflow 2.6.0 will compute on the CPU in this image. To use a GPU it needs NVIDIA's CUDA 11.2 and cuDNN "
-        "8.1, which neither the base nor a locked package brings. Add Python 3.9 to NVIDIA's image "
-        "nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04 (`apt-get install python3.9`; docs/gpu.md shows how), and give "
-        "the result with --base and --gpu. CUDA 11.2 needs NVIDIA driver 450.80.02 or newer on the machine. Or lock "
+        "8.1, which neither the base nor a locked package brings. Build with --gpu on NVIDIA's image "
+        "docker.io/nvidia/cuda:11.2.2-cudnn8-runtime-ubuntu20.04 with Python 3.9 added: docs/gpu.md shows two ways. "
+        "CUDA 11.2 needs NVIDIA driver 450.80.02 or newer on the machine. Or lock "
         "tensorflow[and-cuda] 2.14 or later (for Python 3.9 or later), which brings CUDA along."
     )
 
@@ -227,8 +227,12 @@ def test_what_brings_its_cuda_is_said_to_use_a_gpu_all_the_same() -> None:
 
 
 def test_an_image_whose_ubuntu_has_the_python_is_advised_first() -> None:
-    assert "ubuntu22.04 (`apt-get install python3.11`" in advice(need("tensorflow==2.6.0"), "3.11", cuda_rules())
-    assert "(its Ubuntu packages 3.8 and 3.9 only)" in advice(need("tensorflow==2.4.4"), "3.10", cuda_rules())
+    assert "ubuntu22.04 with Python 3.11 added: docs/gpu.md shows two ways." in advice(
+        need("tensorflow==2.6.0"), "3.11", cuda_rules()
+    )
+    assert "ubuntu20.04 with Python 3.10 added: docs/gpu.md shows how." in advice(
+        need("tensorflow==2.4.4"), "3.10", cuda_rules()
+    )
 
 
 def test_a_package_that_needs_a_gpu_is_not_said_to_run_on_the_cpu() -> None:
