@@ -21,6 +21,10 @@ _BUFFER = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LARGEST_EXTENSION = 1 << 20
+_UNSUSPICIOUS = 2 << 30
+_DENSEST = 100
+"""Times that a layer of more than `_UNSUSPICIOUS` bytes may be larger than what is stored of it. Deflate gets to 1032
+and Zstandard further; programs, libraries and texts stay far below."""
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
 
 
@@ -110,9 +114,13 @@ class _Forward:
 
 
 class _Checked(io.RawIOBase):
-    """Passes a stream on and compares digest and size at its end; closes the stream when closed."""
+    """Passes a stream on and compares digest and size at its end; closes the stream when closed. ``most`` bytes are
+    passed on."""
 
-    def __init__(self, source: IO[bytes], digest: str, size: int | None, where: str, what: str) -> None:
+    def __init__(
+        self, source: IO[bytes], digest: str, size: int | None, where: str, what: str, most: int | None = None
+    ) -> None:
+        self._most = most
         self._source = source
         self._digest = digest
         self._size = size
@@ -136,6 +144,12 @@ class _Checked(io.RawIOBase):
         self._seen += count
         if self._size is not None and self._seen > self._size:
             raise damaged(self._where, f"{self._what} has more than the stated {self._size:,} bytes")
+        if self._most is not None and self._seen > self._most:
+            raise NotAnImage(
+                f"{self._where}: {self._what} has more than {self._most >> 20:,} MiB, over {_DENSEST} times of what is "
+                "stored.",
+                hint="Nobody's files are compressed like that: this is made to exhaust whoever unpacks it.",
+            )
         self._sha256.update(view[:count])
         return count
 
@@ -204,11 +218,14 @@ def decompressed(source: BinaryIO) -> IO[bytes]:
 
 
 def layer_tar(layer: Layer) -> BinaryIO:
-    """A layer's uncompressed tar; reading to its end raises `NotAnImage` unless it has the diff ID."""
+    """A layer's uncompressed tar; reading to its end raises `NotAnImage` unless it has the diff ID, and so does reading
+    on after more than real layers unpack to."""
     what = f"layer {layer.descriptor.digest}"
     source = layer.open()
+    most = max(_UNSUSPICIOUS, _DENSEST * layer.descriptor.size)
     try:
-        return checked(decompressed(source), layer.diff_id, None, what, "its uncompressed tar")
+        reader = _Checked(decompressed(source), layer.diff_id, None, what, "its uncompressed tar", most)
+        return io.BufferedReader(reader, _BUFFER)
     except BaseException:
         source.close()
         raise

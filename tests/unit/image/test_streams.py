@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nb2image.bases.probe import probe
 from nb2image.errors import NotAnImage
+from nb2image.image.model import LAYER_GZIP, Descriptor
 from nb2image.image.streams import BoundedTarInfo, layer_members
-from tests.unit.image.making import LAYER_TAR, layer_of_tar
+from nb2image.progress import Silent
+from tests.unit.image.making import LAYER_TAR, LAYER_ZSTD, MemoryLayer, image_of, layer_of_tar, sha256
 
 _FIELDS = ("name", "mode", "uid", "gid", "size", "mtime", "type", "linkname", "uname", "gname", "devmajor", "devminor")
 _KINDS = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE)
@@ -77,6 +82,32 @@ def test_contents_are_read_front_to_back_whatever_is_left_unread() -> None:
             assert stream is not None
             sizes.append((info.size, len(stream.read() if info.size % 2 else stream.read(10))))
     assert sizes == [(0, 0), (1, 1), (511, 511), (512, 10), (513, 513), (3 << 20, 10), (7, 7)]
+
+
+@pytest.mark.parametrize("kind", [LAYER_GZIP, LAYER_ZSTD])
+def test_a_bomb_is_given_up_on_early_in_time_and_in_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nb2image.image.streams._UNSUSPICIOUS", 64 << 20)
+    info = tarfile.TarInfo("zeros")
+    info.size = 8 << 30
+    head = info.tobuf(tarfile.GNU_FORMAT)
+    # Pieces of a mebibyte each as a stream of their own: what both formats allow, and what costs a test no time.
+    pack = (lambda data: gzip.compress(data, mtime=0)) if kind == LAYER_GZIP else zstandard.ZstdCompressor().compress
+    data = pack(head) + pack(bytes(1 << 20)) * (8 << 10)
+    layer = MemoryLayer(Descriptor.of(kind, data), sha256(b""), data)
+    with pytest.raises(NotAnImage, match="over 100 times of what is stored") as caught:
+        probe(image_of(layer), "image", Silent())
+    assert "exhaust" in caught.value.hint
+
+
+def test_a_large_file_of_zeros_is_no_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tarfile.TarInfo("zeros")
+    info.size = 80 << 20
+    layer = layer_of_tar(info.tobuf() + bytes(info.size + 1024))
+    found = probe(image_of(layer), "image", Silent())
+    assert found.files == info.size
+    monkeypatch.setattr("nb2image.image.streams._UNSUSPICIOUS", 1 << 20)
+    with pytest.raises(NotAnImage, match="over 100 times"):
+        probe(image_of(layer), "image", Silent())
 
 
 @pytest.mark.parametrize("cut", [100, 700, 512 * 4 + 100])
