@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from nb2image.bases.model import Candidate, Provider, Remote
 from nb2image.cache import Store
-from nb2image.errors import NoMatchingBase, NotCached, RegistryFailure, StaleLock, SupportConflict
+from nb2image.errors import NoMatchingBase, NoMatchingFiles, NotCached, RegistryFailure, StaleLock, SupportConflict
 from nb2image.index.settings import DEFAULT, IndexSettings
 from nb2image.lock.model import Lock
 from nb2image.notebook.document import Notebook
@@ -364,7 +364,14 @@ def _own(name: str, target: Target, request: Request, store: Store, listener: Li
     lock = _completed(runner_lock(name, target.minor), request.own_settings, store, listener)
     selection = select(lock, target)
     if not selection.complete:
-        raise no_files(lock, target, selection)
+        # Of what the user locked nothing is wrong, and nobody can lock this anew.
+        total = len(selection.chosen) + len(selection.misses)
+        raise NoMatchingFiles(
+            f"No notebook can be started on {target}: {len(selection.misses)} of the {total} packages of nb2image's "
+            f"own {name} environment have no wheel for it, such as {selection.misses[0].name}.",
+            details=no_files(lock, target, selection).details,
+            hint="Choose a base with glibc 2.28 or newer, such as Debian's; Alpine's have musl in its place.",
+        )
     return selection.chosen
 
 

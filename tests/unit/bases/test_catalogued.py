@@ -11,19 +11,20 @@ import pytest
 
 from nb2image.build import build
 from nb2image.cache import Store
-from nb2image.errors import NoSuchImage, NotAnImage, NotCached, RegistryUnreachable
+from nb2image.errors import NoMatchingFiles, NoSuchImage, NotAnImage, NotCached, RegistryUnreachable
+from nb2image.image.layout import write_layout
 from nb2image.image.read import read_layout
 from nb2image.index.settings import IndexSettings
-from nb2image.layers.entry import Link
+from nb2image.layers.entry import HardLink, Link
 from nb2image.plan import Plan, Request, make_plan
 from nb2image.progress import Event, Silent
 from tests.unit.bases.test_catalogue import home, written
-from tests.unit.bases.test_facts import slim
+from tests.unit.bases.test_facts import elf, slim
 from tests.unit.bases.test_registry import pushed
 from tests.unit.image.making import files_of, image_of
 from tests.unit.index.plugin import machine, server
 from tests.unit.registry.server import MemoryRegistry, memory_registry
-from tests.unit.world import World, wheel, world
+from tests.unit.world import World, notebook, wheel, world
 
 __all__ = ["home", "machine", "server", "world"]
 
@@ -157,6 +158,48 @@ def test_a_base_that_is_another_than_stated_is_refused(world: World, hub: Memory
     pushed(image_of(files_of({"etc/x": b""})), f"{hub.domain}/bases/debian:12")
     with pytest.raises(NotAnImage, match="no Python"):
         build(request, Store(world.cache), Silent())
+
+
+MUSL = "/lib/ld-musl-x86_64.so.1"
+ALPINE: dict[str, bytes | Link | HardLink] = {
+    "lib/ld-musl-x86_64.so.1": elf("1.2.5", loader=None),
+    "usr/local/bin/python3.11": elf("3.11.9", loader=MUSL),
+    "usr/local/lib/python3.11/os.py": b"",
+}
+
+
+def manylinux(world: World, name: str) -> str:
+    """The line of a lock for a package that has but a wheel for glibc, which the index has."""
+    made = wheel(name)
+    filename = f"{name.replace('-', '_')}-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+    world.server.project(name, {filename: made.data})
+    return f"{name}==1.0 --hash=sha256:{made.sha256}\n"
+
+
+def test_a_base_with_musl_is_refused_for_wheels_that_need_glibc(world: World) -> None:
+    write_layout(image_of(files_of(ALPINE)), ["alpine:3"], world.folder / "alpine", Silent())
+    source = notebook(world.work, None)
+    (world.work / "requirements.txt").write_text(manylinux(world, "compiled"))
+    request = Request(source, base=str(world.folder / "alpine"), python="3.11")
+    with pytest.raises(
+        NoMatchingFiles, match=r"compiled has no file that Python 3\.11, no glibc, linux/amd64"
+    ) as caught:
+        make_plan(request, Store(world.cache), Silent())
+    assert "its wheels need glibc ≥ 2.28" in "\n".join(caught.value.details)
+
+
+def test_that_notebooks_cannot_be_started_on_a_base_is_not_said_of_the_lock(world: World) -> None:
+    write_layout(image_of(files_of(ALPINE)), ["alpine:3"], world.folder / "alpine", Silent())
+    with (world.runners / "jupyter-3.11.txt").open("a") as file:
+        file.write(manylinux(world, "compiled"))
+    request = Request(world.locked(wheel("first")), base=str(world.folder / "alpine"))
+    with pytest.raises(NoMatchingFiles) as caught:
+        make_plan(request, Store(world.cache), Silent())
+    assert caught.value.message == (
+        "No notebook can be started on Python 3.11, no glibc, linux/amd64: 1 of the 3 packages of nb2image's own "
+        "jupyter environment have no wheel for it, such as compiled."
+    )
+    assert "glibc 2.28 or newer" in caught.value.hint
 
 
 def test_an_entry_of_a_debian_name_replaces_that_base(world: World, hub: MemoryRegistry, lab: Path) -> None:
