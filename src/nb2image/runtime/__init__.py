@@ -1,6 +1,6 @@
 """Files that go into images, and where they stand there.
 
-The scripts beside this module run under the image's own Python (3.8 and later) with its standard library only.
+The scripts beside this module run under the image's own Python (3.9 and later) with its standard library only.
 
 ::
 
