@@ -49,6 +49,16 @@ CASES = {
     ),
 }
 
+SOUND = {
+    "h5py": "import h5py",
+    "lxml": "import lxml.etree",
+    "numpy": "import numpy",
+    "pillow": "import PIL.ImageFont; PIL.ImageFont.core",
+    "psycopg2-binary": "import psycopg2",
+    "shapely": "import shapely; shapely.Point(0, 0).buffer(1)",
+}
+"""Packages that bring all they need."""
+
 LOOK = r"""
 import json, os, re, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -124,7 +134,7 @@ def looked(notebooks: Notebooks, engine: Daemon, project: Path, tag: str, *optio
             patch.setenv(name, value)
         with choose() as connected:
             load(connected, read_layout(layout, tag), [tag], Silent())
-    codes = json.dumps({name: case.code for name, case in CASES.items()})
+    codes = json.dumps({**{name: case.code for name, case in CASES.items()}, **SOUND})
     ran = run_container(engine, tag, "-c", LOOK, codes, entrypoint="python3", user="4321:0", network="none")
     run_engine(engine, "rmi", "--force", tag)
     assert ran.returncode == 0, ran.stderr
@@ -152,6 +162,12 @@ def test_what_is_reported_is_what_an_import_fails_for(before: Looked, package: s
     assert error
     if named := re.search(r"(lib\S+\.so[.\d]*): cannot open shared object file", error):
         assert named[1] in {row["soname"] for row in before.reported if row["certain"]}
+
+
+@pytest.mark.parametrize("package", SOUND)
+def test_nothing_is_reported_of_what_works(before: Looked, package: str) -> None:
+    assert before.certainly_lacks(package) == set()
+    assert before.errors[package] == ""
 
 
 @pytest.mark.parametrize("package", CASES)

@@ -179,8 +179,10 @@ class _Environment:
 
     def opened(self, packages: Iterable[tuple[str, str, str]]) -> Iterator[_Lack]:
         """Libraries that ELF cannot show, since a package opens them itself."""
-        brought = {posixpath.basename(each.path) for each in self._objects}
         for name, version, filename in packages:
+            # psycopg looks for that of psycopg-binary, and not for that of psycopg2-binary.
+            own = (each for each in self._objects if f"{each.package}-".startswith(f"{name}-"))
+            brought = {posixpath.basename(each.path) for each in own}
             for rule in self._rules.opened(name, version):
                 if any(self._provided.find(soname) or soname in self._by_name for soname in rule.sonames):
                     continue

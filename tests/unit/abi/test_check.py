@@ -113,6 +113,10 @@ def test_a_library_that_a_package_opens_itself_is_known_by_a_rule() -> None:
     assert not find_missing([], [("demo", "0.9", "x")], BASE, "3.11", rules).missing
     bundled = installed("demo_data/libmagic_x86_64.so")
     assert not find_missing([bundled], packages, BASE, "3.11", rules).missing
+    sibling = installed("demo_binary.libs/libmagic-1a2b.so.1", wheel="demo-binary-1-py3-none-x.whl")
+    assert not find_missing([sibling._replace(package="demo-binary")], packages, BASE, "3.11", rules).missing
+    strange = sibling._replace(package="demo2-binary")
+    assert find_missing([strange], packages, BASE, "3.11", rules).missing
 
 
 def test_an_object_that_its_package_can_do_without_is_uncertain() -> None:
