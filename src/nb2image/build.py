@@ -7,9 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.environment import Conflict, Environment, EnvironmentLayers, Mismatch, Wheel, known_wheel
@@ -25,6 +24,9 @@ from nb2image.runtime import KERNEL, RUNNER, SUPPORT
 from nb2image.target.cuda import lacking
 from nb2image.target.select import Chosen
 from nb2image.wheels.install import Scheme
+
+if TYPE_CHECKING:
+    from nb2image.abi.check import Findings
 
 __all__ = ["ENGINES_MOUNT", "Built", "Clock", "Destination", "build", "build_planned"]
 

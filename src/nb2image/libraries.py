@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
 from nb2image.cache import Store
 from nb2image.environment import Wheel, known_wheel
@@ -18,6 +17,7 @@ from nb2image.progress import Listener, Note, Silent, Warned, stage
 from nb2image.runtime import KERNEL
 
 if TYPE_CHECKING:
+    from nb2image.abi.check import Findings
     from nb2image.abi.cuda import CudaLack
     from nb2image.abi.find import Fetch
 

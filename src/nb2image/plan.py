@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -135,7 +135,7 @@ def make_plan(request: Request, store: Store, listener: Listener) -> Plan:
         named = request.base if any(each.name == request.base for each in candidates) else None
         build = request.build_sdists == "auto"
         wishes = Wishes(named, request.python, build, request.gpu, date.today(), runner_pythons(request.mode))
-        found = _matched(complete, candidates, wishes, _elsewhere(request, wishes, store), store, listener)
+        found = _matched(complete, candidates, wishes, lambda: _elsewhere(request, wishes, store), store, listener)
         for warning in _driver_warnings(found, request):
             listener(Warned(warning))
         provider = next(provider for provider, candidate in offered if candidate is found.candidate)
@@ -191,7 +191,7 @@ def _matched(
     lock: Lock,
     candidates: Sequence[Candidate],
     wishes: Wishes,
-    elsewhere: Sequence[Candidate],
+    elsewhere: Callable[[], Sequence[Candidate]],
     store: Store,
     listener: Listener,
 ) -> Match:

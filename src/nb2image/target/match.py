@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
@@ -59,18 +60,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Match:
-    """The chosen candidate, the files it installs, and the table with a row for every candidate, best first.
+    """The chosen candidate, and the files it installs.
 
     ``cuda`` is what the chosen files need of CUDA; ``notes`` and ``warnings`` are sentences that a user must see.
     """
 
     candidate: Candidate
     selection: Selection
-    rows: tuple[Row, ...]
     reasons: tuple[str, ...]
     cuda: Need = field(default_factory=Need)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    table: Callable[[], tuple[Row, ...]] = field(default=tuple, repr=False, compare=False)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The table with a row for every candidate, best first; made when it is asked for, since a build shows none."""
+        return self.table()
 
     @property
     def misses(self) -> tuple[Row, ...]:
@@ -152,11 +158,11 @@ def match(
     candidates: Sequence[Candidate],
     wishes: Wishes,
     rules: Rules | None = None,
-    elsewhere: Sequence[Candidate] = (),
+    elsewhere: Callable[[], Sequence[Candidate]] = tuple,
 ) -> Match:
     """Choose the best of the candidates that have the right Python and a file for every package; what is better,
     `_Tried.rank` says. ``rules`` tell what packages need of CUDA (None: nothing). Those ``elsewhere`` are never chosen;
-    where one would do, rows and refusals tell of it.
+    where one would do, rows and refusals tell of it, and only for these are they asked for.
 
     The lock must be complete. Raises `NoMatchingBase` when no candidate has the Python that is wanted,
     `NoMatchingFiles` when one has it but some packages have no file for it, and `NoCuda` when the GPU that is asked
@@ -172,10 +178,14 @@ def match(
         )
     python, asker = wanted_python(lock, wishes)
     fitting = [c for c in named if _python_fits(lock, c.target, python)]
-    remote = _fitting_elsewhere(lock, elsewhere, wishes, python, rules)
+
+    @cache
+    def remote() -> list[_Tried]:
+        return _fitting_elsewhere(lock, elsewhere, wishes, python, rules)
+
     if not fitting:
         other = _instead(lock, candidates, wishes, python, rules)
-        raise _no_python(lock, named, wishes, python, asker, other or _from_elsewhere(remote, ""), rules)
+        raise _no_python(lock, named, wishes, python, asker, other or _from_elsewhere(remote(), ""), rules)
     tried = _ranked(_try(lock, c, wishes, rules) for c in fitting)
     best = tried[0]
     if not best.selection.complete:
@@ -185,31 +195,34 @@ def match(
             best.candidate.target,
             best.selection,
             unbuilt,
-            _instead(lock, candidates, wishes, python, rules) or _from_elsewhere(remote, ""),
+            _instead(lock, candidates, wishes, python, rules) or _from_elsewhere(remote(), ""),
             pythons=wishes.pythons,
             build_sdists=wishes.build_sdists,
         )
     if best.lacks:
-        raise _no_cuda(best, wishes, rules, remote)
+        raise _no_cuda(best, wishes, rules, remote())
     chosen = best.candidate
     wanted = Version(python or chosen.target.minor).minor
     others = sorted(
         (c for c in candidates if c not in fitting), key=lambda c: (abs(c.target.python.minor - wanted), c.name)
     )
-    usable = sum(not each.lacks for each in tried)
-    rows = (
-        *(_row(each, best) for each in tried[:usable]),
-        *(_row(each, best, elsewhere=True) for each in remote),
-        *(_row(each, best) for each in tried[usable:]),
-        *(_other(c, named, python, asker, lock) for c in others),
-    )
+
+    def table() -> tuple[Row, ...]:
+        usable = sum(not each.lacks for each in tried)
+        return (
+            *(_row(each, best) for each in tried[:usable]),
+            *(_row(each, best, elsewhere=True) for each in remote()),
+            *(_row(each, best) for each in tried[usable:]),
+            *(_other(c, named, python, asker, lock) for c in others),
+        )
+
     reasons = tuple(_reasons(lock, best, python, asker, wishes))
     if wishes.gpu:
         note = too_new(best.cuda, rules)
     else:
         note = outlook(best.cuda, chosen.target.minor, rules) if lacking(best.cuda, chosen.target.cuda) else ""
-    warnings = (_out_of_support(best, wishes, remote),) if best.past else ()
-    return Match(chosen, best.selection, rows, reasons, best.cuda, (note,) if note else (), warnings)
+    warnings = (_out_of_support(best, wishes, remote()),) if best.past else ()
+    return Match(chosen, best.selection, reasons, best.cuda, (note,) if note else (), warnings, table)
 
 
 def _ranked(tried: Iterable[_Tried]) -> list[_Tried]:
@@ -218,14 +231,19 @@ def _ranked(tried: Iterable[_Tried]) -> list[_Tried]:
 
 
 def _fitting_elsewhere(
-    lock: Lock, elsewhere: Sequence[Candidate], wishes: Wishes, python: str | None, rules: Rules
+    lock: Lock, elsewhere: Callable[[], Sequence[Candidate]], wishes: Wishes, python: str | None, rules: Rules
 ) -> list[_Tried]:
     """Those elsewhere that would do and are still mended, or failing these all that would do; the best first."""
     if wishes.base or python is None:
         return []
-    named = (each for each in elsewhere if each.target.minor == python)
+    named = (each for each in elsewhere() if each.target.minor == python)
     found = [each for each in _ranked(_try(lock, c, wishes, rules) for c in named) if not each.lacks]
     return [each for each in found if not each.past] or found
+
+
+def _to_build(tried: _Tried) -> str:
+    count = len(tried.selection.sources)
+    return f"{count} package{'s' if count > 1 else ''} would have to be built from source distributions"
 
 
 def _instead(lock: Lock, candidates: Sequence[Candidate], wishes: Wishes, python: str | None, rules: Rules) -> str:
@@ -318,7 +336,7 @@ def _against(tried: _Tried) -> Iterable[str]:
     if tried.lacks:
         yield tried.lacks
     if tried.selection.sources:
-        yield f"{len(tried.selection.sources)} packages would have to be built from source distributions"
+        yield _to_build(tried)
     if tried.past:
         yield f"out of support since {tried.candidate.end_of_life}"
     if tried.idle_cuda:
@@ -333,7 +351,7 @@ def _worse(tried: _Tried, best: _Tried) -> str:
     if tried.past and not best.past:
         return f"out of support since {mine.end_of_life}"
     if len(tried.selection.sources) > len(best.selection.sources):
-        return f"{len(tried.selection.sources)} packages would have to be built from source distributions"
+        return _to_build(tried)
     if mine.order != other.order:
         why = "nb2image assembles it itself" if other.order == 0 else "it needs no registry"
         return f"would do as well; {other.name} goes first, since {why}"

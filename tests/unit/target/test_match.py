@@ -207,7 +207,7 @@ REMOTE = (
 
 def test_a_base_that_a_registry_has_is_named_where_none_here_has_the_python() -> None:
     with pytest.raises(NoMatchingBase) as caught:
-        match(lock(package("a", "py3-none-any"), python="3.10"), CANDIDATES, Wishes(), None, REMOTE)
+        match(lock(package("a", "py3-none-any"), python="3.10"), CANDIDATES, Wishes(), None, lambda: REMOTE)
     assert caught.value.hint.startswith(
         "A registry has a base that fits: --base registry.example/python:3.10. Each of the 1 locked packages"
     )
@@ -216,12 +216,12 @@ def test_a_base_that_a_registry_has_is_named_where_none_here_has_the_python() ->
 def test_a_base_that_a_registry_has_is_named_where_the_glibc_here_is_too_old() -> None:
     locked = lock(package("a", "cp311-cp311-manylinux_2_39_x86_64"), python="3.11")
     with pytest.raises(NoMatchingFiles) as caught:
-        match(locked, CANDIDATES, Wishes(), None, REMOTE)
+        match(locked, CANDIDATES, Wishes(), None, lambda: REMOTE)
     assert caught.value.hint.startswith("A registry has a base that fits: --base registry.example/python:3.11. ")
 
 
 def test_bases_of_registries_are_told_of_and_not_taken() -> None:
-    found = match(lock(package("a", "py3-none-any"), python="3.11"), CANDIDATES, Wishes(), None, REMOTE)
+    found = match(lock(package("a", "py3-none-any"), python="3.11"), CANDIDATES, Wishes(), None, lambda: REMOTE)
     assert [row.name for row in found.rows] == ["bookworm", "registry.example/python:3.11", "bullseye", "trixie"]
     assert (found.rows[1].reason.startswith("would do; it is in a registry"), found.rows[1].lacks) == (True, "")
 
@@ -229,7 +229,7 @@ def test_bases_of_registries_are_told_of_and_not_taken() -> None:
 def test_instead_of_a_base_that_nobody_mends_one_of_a_registry_is_proposed() -> None:
     old = replace(CANDIDATES[1], end_of_life=date(2026, 8, 31))
     locked = lock(package("a", "py3-none-any"), python="3.11")
-    found = match(locked, (old,), Wishes(today=date(2026, 11, 21)), None, REMOTE)
+    found = match(locked, (old,), Wishes(today=date(2026, 11, 21)), None, lambda: REMOTE)
     assert found.warnings == (
         "bookworm has been out of support since 2026-08-31: nobody mends its security faults. "
         "A registry has a base that fits and is still mended: --base registry.example/python:3.11.",
