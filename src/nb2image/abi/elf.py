@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-__all__ = ["MAGIC", "WHOLE", "Damaged", "Kept", "Machine", "SharedObject", "machine_of", "read_object"]
+__all__ = ["HEADER", "MAGIC", "WHOLE", "Damaged", "Kept", "Machine", "SharedObject", "machine_of", "read_object"]
 
 MAGIC = b"\x7fELF"
+HEADER = 20
+"""Bytes at the beginning that tell the machine."""
 WHOLE = 16 << 20
 """Bytes up to which an object is kept whole while it is read; of a larger one, this much at most."""
 _HEAD = 2 << 20
@@ -322,8 +324,8 @@ class _Budget:
 
 
 def machine_of(data: bytes) -> Machine | None:
-    """The machine of an ELF file by its first 20 bytes, for one that `read_object` cannot have whole."""
-    if len(data) < 20 or not data.startswith(MAGIC) or data[4] not in (1, 2):
+    """The machine of an ELF file by its first `HEADER` bytes, for one that `read_object` cannot have whole."""
+    if len(data) < HEADER or not data.startswith(MAGIC) or data[4] not in (1, 2):
         return None
     little = data[5] == 1
     number = int.from_bytes(data[18:20], "little" if little else "big")

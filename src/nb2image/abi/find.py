@@ -23,7 +23,7 @@ __all__ = ["Fetch", "findings", "known_missing", "missing_libraries", "objects_o
 Fetch = Callable[[str, Collection[str]], Mapping[str, Path]]
 """Paths of wheels by their file names, of the environment with this prefix."""
 _KIND = "missing-libraries"
-_FORMAT = 4
+_FORMAT = 5
 _TOGETHER = ((KERNEL, SUPPORT), (RUNNER,))
 """Environments whose packages are imported by one process."""
 _LARGE = 1 << 20

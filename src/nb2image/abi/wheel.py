@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nb2image.abi.elf import MAGIC, Damaged, Kept, Machine, SharedObject, read_object
+from nb2image.abi.elf import HEADER, MAGIC, Damaged, Kept, Machine, SharedObject, machine_of, read_object
 from nb2image.cache import Store, digest_of_key
 from nb2image.layers.entry import Entry
 from nb2image.wheels.archive import MemberContent, WheelArchive
@@ -15,7 +15,7 @@ from nb2image.wheels.archive import MemberContent, WheelArchive
 __all__ = ["Gathered", "Objects", "from_record", "known_objects", "looks_shared", "read_objects", "to_record"]
 
 _KIND = "elf"
-_FORMAT = 2
+_FORMAT = 3
 _SHARED = re.compile(r"\.so(\.[0-9A-Za-z_.]+)?$")
 
 
@@ -74,7 +74,9 @@ class Gathered:
             found = read_object(content.chunks, content.size, kept)
         except Damaged as damage:
             self._notes.append(f"{self._filename}: {content.name} is no shared object that could be loaded: {damage}.")
-            return
+            # Who needs it finds it, and fails for another reason than that it is missing.
+            machine = machine_of(content.head(HEADER))
+            found = SharedObject(machine, None, (), (), (), {}, ()) if machine is not None else None
         if found is not None:
             self._found[content.name] = found
 

@@ -11,7 +11,7 @@ __all__ = ["SYSTEM", "Added", "Untold", "added_to"]
 
 SYSTEM = "io.nb2image.system."
 """How labels begin that tell of such packages."""
-_COMMENT = re.compile(r"Debian \S+ of \S+: \d+ packages for (.+)")
+_COMMENT = re.compile(r"Debian \S+: \d+ packages? for (.+)")
 _SONAME = re.compile(r"\.so(\.|$)")
 _WANTED = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
 

@@ -179,6 +179,8 @@ def delivered(
     lock = system.lock
     if not lock.packages:
         return plan, ()
+    if apt_file(plan.notebook, APT_LOCK) is None:
+        listener(Note(f"They are those of Debian's index of {lock.day}; --apt-lock FILE keeps them for later builds."))
     return plan, (system_layer(base, installed, lock, store, listener, offline=plan.request.settings.offline),)
 
 
@@ -289,7 +291,9 @@ def system_layer(
         return lay(below, debs, installed.packages, installed.architecture)
 
     reasons = " ".join(filter(None, (lock.wanted, *lock.libraries)))
-    comment = f"Debian {lock.suite} of {lock.day}: {len(lock.packages)} packages for {reasons}"
+    # Without the day, which is part of no package: the same packages give the same image on any day.
+    count = len(lock.packages)
+    comment = f"Debian {lock.suite}: {count} package{'s' if count > 1 else ''} for {reasons}"
     layer = cached_layer(store, key, comment, entries)
     for text in _remarks(lock, installed, store.get_record(_UNDONE, key) or ()):
         listener(Note(text))
@@ -305,7 +309,8 @@ def _remarks(lock: SystemLock, installed: Installed, undone: Collection[str]) ->
         remarks.append(
             f"Debian's index of {lock.day} is newer than the base, so packages of it are replaced: {rows}{more}."
         )
-    if undone:
+    # Whoever asked for a package by name may want its service; a library does without.
+    if undone and lock.wanted:
         remarks.append(
             f"The maintainer scripts of {', '.join(undone)} do more than is done here, where nothing runs: services, "
             "users and caches that they would make are not there."

@@ -275,7 +275,7 @@ def labels(built: Built) -> dict[str, str]:
 
 def test_a_build_has_the_packages_between_base_and_environments(world: World, notebook: Path) -> None:
     built = world.build(notebook)
-    assert built.image.layers[1].comment == "Debian bookworm of 2026-11-19: 2 packages for draw"
+    assert built.image.layers[1].comment == "Debian bookworm: 2 packages for draw"
     assert built.plan.system is not None
     assert labels(built)["io.nb2image.system.packages"] == "draw=1.0-1"
     assert labels(built)["io.nb2image.system.lock.digest"] == built.plan.system.lock.digest

@@ -55,7 +55,7 @@ def test_a_missing_library_is_added_and_said_in_one_sentence(world: World, noteb
     assert "vision needs libGL.so.1 (added: libgl1)." in [e.text for e in events if isinstance(e, Note)]
     assert not [event for event in events if isinstance(event, Warned)]
     assert built.libraries.missing == ()
-    assert built.image.layers[1].comment == "Debian bookworm of 2026-11-19: 1 packages for libGL.so.1"
+    assert built.image.layers[1].comment == "Debian bookworm: 1 package for libGL.so.1"
     assert built.image.config.labels["io.nb2image.system.packages"] == "libgl1=1.0-1"
 
 
@@ -139,7 +139,7 @@ def test_a_warm_build_asks_no_mirror(world: World, notebook: Path, place: Place)
 def test_missing_libraries_and_an_apt_file_are_one_layer(world: World, notebook: Path) -> None:
     (notebook.parent / "apt.txt").write_text("draw\n")
     built = world.build(notebook)
-    assert built.image.layers[1].comment == "Debian bookworm of 2026-11-19: 2 packages for draw libGL.so.1"
+    assert built.image.layers[1].comment == "Debian bookworm: 2 packages for draw libGL.so.1"
     assert built.image.config.labels["io.nb2image.system.packages"] == "draw=1.0-1 libgl1=1.0-1"
 
 
