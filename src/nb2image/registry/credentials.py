@@ -63,8 +63,12 @@ def _files() -> Iterator[Path]:
         yield Path(configured)
     else:
         runtime = os.environ.get("XDG_RUNTIME_DIR")
-        # Without that variable podman, most often root's, keeps logins by the number of the user.
-        yield Path(runtime, "containers/auth.json") if runtime else _RUN / str(os.getuid()) / "auth.json"
+        if runtime:
+            yield Path(runtime, "containers/auth.json")
+        # Without that variable podman keeps logins by the number of the user. Where root has used it first, the folder
+        # is for root only.
+        elif os.access(_RUN, os.X_OK):
+            yield _RUN / str(os.getuid()) / "auth.json"
         config = os.environ.get("XDG_CONFIG_HOME")
         yield (Path(config) if config else Path.home() / ".config") / "containers" / "auth.json"
     docker = os.environ.get("DOCKER_CONFIG")

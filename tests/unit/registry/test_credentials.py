@@ -116,6 +116,14 @@ def test_a_helper_that_fails_is_named_and_not_quoted(
     assert "secret" not in problems[0]
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may look everywhere")
+def test_a_folder_of_roots_podman_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    (tmp_path / "run").mkdir(mode=0)
+    monkeypatch.setattr("nb2image.registry.credentials._RUN", tmp_path / "run")
+    assert find() == (None, [])
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"auths": []}', '{"auths": {"registry.example": {"auth": "%"}}}'])
 def test_a_file_that_is_broken_holds_no_login(home: Path, text: str) -> None:
     (home / ".docker").mkdir()
