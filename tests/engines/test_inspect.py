@@ -48,7 +48,8 @@ def test_an_image_in_an_engine(notebooks: Notebooks, engine_daemon: Daemon, told
 
 def test_an_image_that_an_engine_lacks(notebooks: Notebooks, engine_daemon: Daemon) -> None:
     done = subprocess.run(
-        notebooks.command("inspect", "registry.example/no/such:1"),
+        # A name that states a registry is that registry's, unless an engine is named.
+        notebooks.command("inspect", "registry.example/no/such:1", "--engine", engine_daemon.name),
         env=notebooks.environment(engine_daemon),
         capture_output=True,
         text=True,
