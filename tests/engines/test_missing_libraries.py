@@ -114,8 +114,8 @@ class Looked:
 
 
 @pytest.fixture(scope="module")
-def project(notebooks: Notebooks) -> Path:
-    folder = notebooks.folder / "libraries"
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("missing") / "libraries"
     shutil.copytree(DATA / "libraries", folder)
     write_notebook(
         folder / "libraries.ipynb", {"kernelspec": {"name": "python3", "display_name": "x"}}, [code_cell("1")]
@@ -124,7 +124,7 @@ def project(notebooks: Notebooks) -> Path:
 
 
 def looked(notebooks: Notebooks, engine: Daemon, project: Path, tag: str, *options: str) -> Looked:
-    layout = notebooks.folder / "libraries-layout"
+    layout = project.parent / "layout"
     what = ("--mode", "batch", "--no-bytecode", "--python", "3.11", "--index-url", "default", *options)
     done = notebooks.run("build", project, *what, "-t", tag, "-o", layout, "--json", "--progress", "none")
     with pytest.MonkeyPatch.context() as patch:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +41,7 @@ def podman_of_nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
+                start_new_session=True,
             )
         try:
             wait_until(lambda: answers(path), process, log)
@@ -47,6 +50,12 @@ def podman_of_nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
                 yield engine
         finally:
             end(process)
+            # It starts itself once more in a user namespace, which another process of it holds open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            for held in folder.rglob("pause.pid"):
+                with suppress(ProcessLookupError):
+                    os.kill(int(held.read_text()), signal.SIGKILL)
 
 
 def image_of_group(group: int) -> Image:
