@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -35,18 +34,6 @@ def source(world: World) -> Path:
     return world.locked(LARGE, SMALL)
 
 
-def pushed(world: World, source: Path, name: str, *more: str | Path) -> dict[str, Any]:
-    """What ``build --push --json`` prints."""
-    done = world.run("build", source, "--base", world.base, "--push", "-t", name, "-q", "--json", *more)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def layers_here(world: World) -> set[str]:
-    return {f"sha256:{path.name}" for path in (world.cache / "v1/layers").rglob("*") if path.is_file()}
-
-
 def forget_bytes(world: World) -> None:
     """Wheels as well, so that nothing could be built from what is here."""
     for room in ("layers", "wheels"):
@@ -57,29 +44,29 @@ def test_layers_pruned_here_and_kept_there_are_neither_built_nor_sent(
     world: World, source: Path, registry: str
 ) -> None:
     name = f"{registry}/{world.folder.name}/pruned:1"
-    first = pushed(world, source, name)
+    first = world.pushed(source, world.base, name)
     forget_bytes(world)
-    again = pushed(world, source, name)
+    again = world.pushed(source, world.base, name)
     assert again["digest"] == first["digest"]
     assert again["pushed"][0]["sent"] == []
     # Nothing was written, and nothing fetched that something could be written from.
-    assert not layers_here(world)
+    assert not world.layers
     assert not (world.cache / "v1/wheels").exists()
     source.write_text(source.read_text().replace("hello", "changed"))
-    changed = pushed(world, source, name)
+    changed = world.pushed(source, world.base, name)
     assert len(changed["pushed"][0]["sent"]) == 2
-    (built,) = layers_here(world)
+    (built,) = world.layers
     assert built == changed["layers"][-1]["digest"]
 
 
 def test_layers_of_another_repository_are_mounted_and_not_built(world: World, source: Path, registry: str) -> None:
-    first = pushed(world, source, f"{registry}/{world.folder.name}/one:1")
+    first = world.pushed(source, world.base, f"{registry}/{world.folder.name}/one:1")
     forget_bytes(world)
     large = {row["digest"] for row in first["layers"] if row["size"] > 64 << 10}
     assert large
     source.write_text(source.read_text().replace("hello", "changed"))
     # Small ones are not remembered, so the wheels come again; what is large is mounted all the same.
-    second = pushed(world, source, f"{registry}/{world.folder.name}/two:1")
+    second = world.pushed(source, world.base, f"{registry}/{world.folder.name}/two:1")
     assert large == set(second["pushed"][0]["mounted"])
 
 
@@ -114,7 +101,7 @@ def test_bytecode_that_the_registry_has_is_not_compiled(
     forget_bytes(world)
     assert built() == (first, ())
     assert not started
-    assert not layers_here(world)
+    assert not world.layers
 
 
 def test_images_for_several_platforms_are_pushed_as_one(world: World, source: Path, registry: str) -> None:
@@ -122,15 +109,15 @@ def test_images_for_several_platforms_are_pushed_as_one(world: World, source: Pa
     shutil.rmtree(world.base)
     write_base_for_both(world.base)
     name = f"{registry}/{world.folder.name}/both:1"
-    document = pushed(world, source, name, "--platform", "linux/amd64,linux/arm64")
+    document = world.pushed(source, world.base, name, more=["--platform", "linux/amd64,linux/arm64"])
     raw = raw_manifest(name)
     assert "sha256:" + hashlib.sha256(raw).hexdigest() == document["digest"]
     rows = {row["platform"]["architecture"]: row["digest"] for row in json.loads(raw)["manifests"]}
     assert rows == {each["platform"].partition("/")[2]: each["digest"] for each in document["images"]}
     # The same as each alone gives, and nothing of it is built or sent again.
     forget_bytes(world)
-    again = pushed(world, source, name, "--platform", "linux/amd64,linux/arm64")
+    again = world.pushed(source, world.base, name, more=["--platform", "linux/amd64,linux/arm64"])
     assert (again["digest"], again["pushed"][0]["sent"]) == (document["digest"], [])
-    assert not layers_here(world)
-    alone = pushed(world, source, name, "--platform", "linux/arm64")
+    assert not world.layers
+    alone = world.pushed(source, world.base, name, more=["--platform", "linux/arm64"])
     assert (alone["digest"], alone["pushed"][0]["sent"]) == (rows["arm64"], [])

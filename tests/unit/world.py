@@ -221,6 +221,19 @@ class World:
             stdin=subprocess.DEVNULL,
         )
 
+    def pushed(self, source: Path, base: str | Path, *names: str, more: Sequence[str | Path] = ()) -> dict[str, Any]:
+        """What ``build --push --json`` prints."""
+        tags = [word for name in names for word in ("-t", name)]
+        done = self.run("build", source, "--base", base, "--push", *tags, "-q", "--json", *more)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    @property
+    def layers(self) -> set[str]:
+        """Digests of the layers whose bytes are in the cache."""
+        return {f"sha256:{path.name}" for path in (self.cache / "v1/layers").rglob("*") if path.is_file()}
+
     def unfinished(self) -> list[Path]:
         """What stands in the cache's folder of files being written."""
         folder = self.cache / "v1" / "tmp"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from nb2image.abi.elf import MAGIC, Damaged, Kept, Machine, SharedObject, machine_of, read_object
+from nb2image.abi.elf import MAGIC, Damaged, Kept, Machine, SharedObject, outlined, read_object
 from nb2image.abi.wheel import looks_shared
 from nb2image.cache import Store, digest_of_key
 from nb2image.image.filesystem import FileSystem, Overlay, members
@@ -136,7 +136,7 @@ def read_part(path: str, size: int, stream: Any) -> Part | None:
     piece: bytes = stream.read(_PIECE)
     if not piece.startswith(MAGIC):
         return None
-    machine = machine_of(piece)
+    outline = outlined(piece)
     kept = Kept(size)
     while piece:
         kept.add(piece)
@@ -145,7 +145,7 @@ def read_part(path: str, size: int, stream: Any) -> Part | None:
         return read_object(lambda: (), size, kept)
     except Damaged:
         # Of a giant whose names stand in another place than linkers put them, only the file's own is known.
-        return SharedObject(machine, None, (), (), (), {}, ()) if machine else None
+        return outline
 
 
 def _read(image: Image) -> tuple[FileSystem, dict[tuple[int, str], Part]]:

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
 from nb2image.abi.base import Provided
 from nb2image.abi.elf import SharedObject
 from nb2image.abi.programs import MissingProgram
@@ -58,6 +60,18 @@ class MissingLibrary(NamedTuple):
     needed_by: tuple[tuple[str, str], ...]
     certain: bool
     why: str = ""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Names of the packages that need it, sorted; what is no wheel's file name stands as it is."""
+        return tuple(sorted({_package(filename) for filename, _ in self.needed_by}))
+
+
+def _package(filename: str) -> str:
+    try:
+        return str(parse_wheel_filename(filename)[0])
+    except InvalidWheelFilename:
+        return filename
 
 
 class Findings(NamedTuple):

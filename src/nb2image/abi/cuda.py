@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from packaging.utils import canonicalize_name
+
 from nb2image.abi.check import Findings, MissingLibrary
 
 __all__ = ["CudaLack", "cuda_lacks", "driver_users", "without_cuda"]
@@ -85,7 +87,7 @@ def _is_cuda(soname: str) -> bool:
 
 def _owner(filename: str) -> tuple[str, str]:
     name, version = filename.split("-")[:2]
-    return re.sub(r"[-_.]+", "-", name).lower(), version
+    return canonicalize_name(name), version
 
 
 def _cuda(sonames: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-__all__ = ["HEADER", "MAGIC", "WHOLE", "Damaged", "Kept", "Machine", "SharedObject", "machine_of", "read_object"]
+__all__ = ["HEADER", "MAGIC", "WHOLE", "Damaged", "Kept", "Machine", "SharedObject", "outlined", "read_object"]
 
 MAGIC = b"\x7fELF"
 HEADER = 20
@@ -323,13 +323,14 @@ class _Budget:
             raise Damaged("it has too many versions of symbols")
 
 
-def machine_of(data: bytes) -> Machine | None:
-    """The machine of an ELF file by its first `HEADER` bytes, for one that `read_object` cannot have whole."""
-    if len(data) < HEADER or not data.startswith(MAGIC) or data[4] not in (1, 2):
+def outlined(head: bytes) -> SharedObject | None:
+    """An object of which only the first `HEADER` bytes can be read: its machine, and that it is there."""
+    if len(head) < HEADER or not head.startswith(MAGIC) or head[4] not in (1, 2):
         return None
-    little = data[5] == 1
-    number = int.from_bytes(data[18:20], "little" if little else "big")
-    return Machine(32 * data[4], _MACHINES.get(number, str(number)), little)
+    little = head[5] == 1
+    number = int.from_bytes(head[18:20], "little" if little else "big")
+    machine = Machine(32 * head[4], _MACHINES.get(number, str(number)), little)
+    return SharedObject(machine, None, (), (), (), {}, ())
 
 
 def _folders(paths: Iterable[str]) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ def sentence(missing: MissingLibrary, base: str, besides: str = "") -> str:
 
 
 def by_package(missing: Iterable[MissingLibrary]) -> dict[str, list[str]]:
-    """The sonames that each package lacks, both sorted; a package by the name in its wheels'."""
+    """The sonames that each package lacks, both sorted."""
     found: dict[str, set[str]] = {}
     for each in missing:
-        for filename, _ in each.needed_by:
-            found.setdefault(filename.partition("-")[0], set()).add(each.soname)
+        for package in each.packages:
+            found.setdefault(package, set()).add(each.soname)
     return {package: sorted(sonames) for package, sonames in sorted(found.items())}
 
 

@@ -4,17 +4,13 @@ can do without."""
 from __future__ import annotations
 
 import fnmatch
-import sys
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import nb2image.images
+from nb2image.images import rules_of
 
 __all__ = ["Opened", "Optional", "Rules", "Run", "shipped_rules"]
-
-_FILE = Path(nb2image.images.__file__).with_name("libraries.toml")
 
 
 class Opened(NamedTuple):
@@ -81,13 +77,7 @@ def _holds(versions: str, version: str) -> bool:
 @cache
 def shipped_rules() -> Rules:
     """The rules that ship with the project."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    text = _FILE.read_text("utf-8")
-    document = tomllib.loads(text)
+    text, document = rules_of("libraries.toml")
     return Rules(
         text,
         tuple(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nb2image.abi.elf import HEADER, MAGIC, Damaged, Kept, Machine, SharedObject, machine_of, read_object
+from nb2image.abi.elf import HEADER, MAGIC, Damaged, Kept, Machine, SharedObject, outlined, read_object
 from nb2image.cache import Store, digest_of_key
 from nb2image.layers.entry import Entry
 from nb2image.wheels.archive import MemberContent, WheelArchive
@@ -75,8 +75,7 @@ class Gathered:
         except Damaged as damage:
             self._notes.append(f"{self._filename}: {content.name} is no shared object that could be loaded: {damage}.")
             # Who needs it finds it, and fails for another reason than that it is missing.
-            machine = machine_of(content.head(HEADER))
-            found = SharedObject(machine, None, (), (), (), {}, ()) if machine is not None else None
+            found = outlined(content.head(HEADER))
         if found is not None:
             self._found[content.name] = found
 

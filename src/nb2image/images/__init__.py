@@ -6,7 +6,7 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from nb2image.target.cuda import Rules
     from nb2image.target.support import SupportPackage
 
-__all__ = ["cuda_rules", "runner_lock", "runner_pythons", "support_locks", "support_requirements"]
+__all__ = ["cuda_rules", "rules_of", "runner_lock", "runner_pythons", "support_locks", "support_requirements"]
 
 _RUNNERS = Path(__file__).with_name("runners")
-_CUDA = Path(__file__).with_name("cuda.toml")
+_CUDA = "cuda.toml"
 
 
 def _file(name: str, minor: str, suffix: str) -> Path:
@@ -38,17 +38,23 @@ def runner_pythons(name: str) -> tuple[str, ...]:
     return tuple(sorted((path.stem.rpartition("-")[2] for path in _RUNNERS.glob(f"{name}-*.txt")), key=Version))
 
 
-@cache
-def cuda_rules() -> Rules:
-    """What packages need of CUDA."""
+def rules_of(name: str) -> tuple[str, dict[str, Any]]:
+    """The rules that stand in a file here: its text, and what it says."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
 
+    text = Path(__file__).with_name(name).read_text("utf-8")
+    return text, tomllib.loads(text)
+
+
+@cache
+def cuda_rules() -> Rules:
+    """What packages need of CUDA."""
     from nb2image.target.cuda import parse_rules
 
-    return parse_rules(tomllib.loads(_CUDA.read_text("utf-8")), _CUDA.name)
+    return parse_rules(rules_of(_CUDA)[1], _CUDA)
 
 
 def runner_lock(name: str, minor: str) -> Lock:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
 from nb2image.abi.check import Findings
 from nb2image.bases.model import Base
 from nb2image.cache import Store
@@ -20,9 +18,7 @@ def needed_of(findings: Findings, base: Base, store: Store) -> tuple[Needed, ...
     A library that is there and too old is not among them: no package of the same suite has a newer one.
     """
     needed = tuple(
-        Needed(each.soname, tuple(sorted({_package(filename) for filename, _ in each.needed_by})))
-        for each in findings.missing
-        if each.certain and each.found is None
+        Needed(each.soname, each.packages) for each in findings.missing if each.certain and each.found is None
     )
     if needed:
         try:
@@ -45,10 +41,3 @@ def what_helps(base: Base, store: Store, *, add_missing: bool) -> tuple[str, str
         "The documentation of what needs them may say where they come from; another package, or another version, may "
         "do without them; docs/system-libraries.md says more."
     )
-
-
-def _package(filename: str) -> str:
-    try:
-        return str(parse_wheel_filename(filename)[0])
-    except InvalidWheelFilename:
-        return filename

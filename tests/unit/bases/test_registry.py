@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -159,20 +157,6 @@ def test_a_warm_push_builds_and_sends_the_notebook_alone(world: World, hub: Memo
 # -- layers that are on the registry and no more here -----------------------------------------------------------------
 
 
-def pushing(world: World, base: str, *names: str, more: Sequence[str] = ()) -> dict[str, Any]:
-    """What ``build --push --json`` prints."""
-    tags = [word for name in names for word in ("-t", name)]
-    source = world.work / "analysis.ipynb"
-    done = world.run("build", source, "--base", base, "--push", *tags, "-q", "--json", *more)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def layers_here(world: World) -> set[str]:
-    return {f"sha256:{path.name}" for path in (world.cache / "v1/layers").rglob("*") if path.is_file()}
-
-
 def forget_bytes(world: World) -> None:
     """All that `nb2image cache prune` takes but for the records."""
     for room in ("layers", "wheels", "bases"):
@@ -182,12 +166,12 @@ def forget_bytes(world: World) -> None:
 def test_layers_that_the_registry_has_are_not_built_again(world: World, hub: MemoryRegistry, base: str) -> None:
     world.locked(wheel("first"), wheel("second"))
     name = f"{hub.domain}/team/x:1"
-    first = pushing(world, base, name)
+    first = world.pushed(world.work / "analysis.ipynb", base, name)
     forget_bytes(world)
-    second = pushing(world, base, name)
+    second = world.pushed(world.work / "analysis.ipynb", base, name)
     assert second["digest"] == first["digest"]
     assert second["pushed"][0]["sent"] == []
-    assert not layers_here(world)
+    assert not world.layers
     assert not (world.cache / "v1/wheels").exists()
 
 
@@ -196,29 +180,29 @@ def test_a_new_notebook_on_layers_that_the_registry_has_is_all_that_is_built(
 ) -> None:
     source = world.locked(wheel("first"), wheel("second"))
     name = f"{hub.domain}/team/x:1"
-    pushing(world, base, name)
+    world.pushed(world.work / "analysis.ipynb", base, name)
     forget_bytes(world)
     source.write_text(source.read_text().replace("print('hello')", "print('changed')"))
-    digest = pushing(world, base, name)["digest"]
-    assert len(layers_here(world)) == 1
+    digest = world.pushed(world.work / "analysis.ipynb", base, name)["digest"]
+    assert len(world.layers) == 1
     anew = build(replace(world.request(source), base=base), Store(world.folder / "another"), Silent())
     assert digest == anew.image.digest
 
 
 def test_one_registry_that_lacks_a_layer_has_it_built(world: World, hub: MemoryRegistry, base: str) -> None:
     world.locked(wheel("first"))
-    first = pushing(world, base, f"{hub.domain}/team/x:1")
+    first = world.pushed(world.work / "analysis.ipynb", base, f"{hub.domain}/team/x:1")
     forget_bytes(world)
     with memory_registry() as other:
-        both = pushing(world, base, f"{hub.domain}/team/x:1", f"{other.domain}/team/x:1")
+        both = world.pushed(world.work / "analysis.ipynb", base, f"{hub.domain}/team/x:1", f"{other.domain}/team/x:1")
         assert both["digest"] == first["digest"]
         assert set(both["pushed"][1]["sent"]) == set(other.blobs)
-    assert layers_here(world)
+    assert world.layers
 
 
 def test_a_file_beside_the_push_needs_the_bytes(world: World, hub: MemoryRegistry, base: str) -> None:
     world.locked(wheel("first"))
-    first = pushing(world, base, f"{hub.domain}/team/x:1")
+    first = world.pushed(world.work / "analysis.ipynb", base, f"{hub.domain}/team/x:1")
     forget_bytes(world)
-    both = pushing(world, base, f"{hub.domain}/team/x:1", more=["-o", "lay/"])
+    both = world.pushed(world.work / "analysis.ipynb", base, f"{hub.domain}/team/x:1", more=["-o", "lay/"])
     assert read_layout(world.work / "lay").digest == both["digest"] == first["digest"]
