@@ -59,13 +59,12 @@ def settled(
                 plan, below = delivered(plan, base, needed, store, listener)
             found = lacking(below)
     told = found if plan.request.strict else without_cuda(found)
+    besides = hint = ""
     if any(each.certain for each in told.missing):
         from nb2image.system.missing import what_helps
 
         besides, hint = what_helps(base, store, add_missing=plan.request.add_missing)
-        tell(told, base.name, listener, strict=plan.request.strict, besides=besides, hint=hint)
-    else:
-        tell(told, base.name, listener, strict=plan.request.strict)
+    tell(told, base.name, listener, strict=plan.request.strict, besides=besides, hint=hint)
     _tell_cuda(plan, base, found, listener)
     return plan, below, found
 

@@ -12,7 +12,6 @@ from nb2image.progress import Listener, Note, Warned
 
 __all__ = ["by_package", "document", "sentence", "tell"]
 
-_HINT = "docs/system-libraries.md says how to provide it; --strict makes this an error."
 _TOO_OLD = "Choose a newer base, which `nb2image bases list` shows, or lock an older version of the package."
 
 
@@ -40,9 +39,7 @@ def by_package(missing: Iterable[MissingLibrary]) -> dict[str, list[str]]:
     return {package: sorted(sonames) for package, sonames in sorted(found.items())}
 
 
-def tell(
-    findings: Findings, base: str, listener: Listener, *, strict: bool, besides: str = "", hint: str = _HINT
-) -> None:
+def tell(findings: Findings, base: str, listener: Listener, *, strict: bool, besides: str = "", hint: str = "") -> None:
     """Warn of each library that something imported needs, and note the others. ``besides`` as for `sentence`, ``hint``
     says what to do about those that nothing has.
 
